@@ -1,0 +1,154 @@
+// Package db talks to Postgres: the pool, the transaction helper, what errors mean,
+// and the schema's migrations. Runtime SQL lives in db/queries and nowhere else.
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// connectTimeout bounds one attempt to connect where the URL does not say.
+const connectTimeout = 5 * time.Second
+
+// Options say how a process uses the database.
+type Options struct {
+	// URL is a Postgres URL or libpq keywords.
+	URL string
+	// MaxConns is the most connections the process holds at once.
+	MaxConns int32
+	// Application is shown in pg_stat_activity, unless the URL names one.
+	Application string
+}
+
+// Open returns a pool on a server that may coordinate: reachable, writable, and with the
+// schema that this program was built for. It fails with [ErrReplica],
+// [ErrNotMigrated], [ErrDirty] or [ErrNewerSchema] where the server is not that.
+func Open(ctx context.Context, options Options) (*pgxpool.Pool, error) {
+	pool, err := Connect(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckSchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// Connect returns a pool without looking at what the server is.
+func Connect(ctx context.Context, options Options) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(options.URL)
+	if err != nil {
+		return nil, fmt.Errorf("read the database address: %w", err)
+	}
+	if options.MaxConns > 0 {
+		config.MaxConns = options.MaxConns
+	}
+	connect := config.ConnConfig
+	if connect.ConnectTimeout == 0 {
+		connect.ConnectTimeout = connectTimeout
+	}
+	if _, named := connect.RuntimeParams["application_name"]; !named && options.Application != "" {
+		connect.RuntimeParams["application_name"] = options.Application
+	}
+	if len(connect.Fallbacks) > 0 && connect.ValidateConnect == nil {
+		// Of several hosts only the primary will do: a standby grants advisory locks of its own.
+		connect.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	config.AfterConnect = registerTypes
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	return pool, nil
+}
+
+// registerTypes makes uuids usable in every query mode and times come back in UTC.
+func registerTypes(_ context.Context, conn *pgx.Conn) error {
+	types := conn.TypeMap()
+	types.RegisterDefaultPgType(uuid.UUID{}, "uuid")
+	types.RegisterDefaultPgType([]uuid.UUID{}, "_uuid")
+	timestamptz := &pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}}
+	types.RegisterType(timestamptz)
+	types.RegisterType(&pgtype.Type{
+		Name: "_timestamptz", OID: pgtype.TimestamptzArrayOID, Codec: &pgtype.ArrayCodec{ElementType: timestamptz},
+	})
+	return nil
+}
+
+// Schema states that a server can be in; all mean that nothing was touched.
+var (
+	// ErrReplica means that the server is a standby or read-only. Advisory locks are not
+	// replicated, so a standby coordinates nothing.
+	ErrReplica = errors.New("the database is a replica or read-only: connect to the primary (target_session_attrs=read-write)")
+	// ErrNotMigrated means that the schema is missing or older than the program.
+	ErrNotMigrated = errors.New("the database is not migrated: run `bidder migrate up`")
+	// ErrDirty means that a migration failed half-way.
+	ErrDirty = errors.New("the last migration failed: run `bidder migrate version`, it says what to do")
+	// ErrNewerSchema means that a newer program has migrated the schema.
+	ErrNewerSchema = errors.New("the database is newer than this program: upgrade bidder")
+)
+
+// CheckSchema says whether the server can be worked with; see [Open] for the errors.
+func CheckSchema(ctx context.Context, pool queries.DBTX) error {
+	state, err := ReadSchemaState(ctx, pool)
+	if err != nil {
+		return err
+	}
+	switch {
+	case state.Replica:
+		return ErrReplica
+	case state.Dirty:
+		return fmt.Errorf("%w (version %d)", ErrDirty, state.Version)
+	case state.Version < state.Latest:
+		return fmt.Errorf("%w (it is at version %d, this program needs %d)", ErrNotMigrated, state.Version, state.Latest)
+	case state.Version > state.Latest:
+		return fmt.Errorf("%w (it is at version %d, this program knows %d)", ErrNewerSchema, state.Version, state.Latest)
+	}
+	return nil
+}
+
+// SchemaState is what a server says about itself and its schema.
+type SchemaState struct {
+	Version uint // 0: never migrated
+	Latest  uint // what this program was built for
+	Dirty   bool // the migration to Version failed
+	Replica bool // a standby, or read-only
+	Schema  string
+}
+
+// ReadSchemaState reads the state of the schema and changes nothing.
+func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error) {
+	q := queries.New(conn)
+	server, err := q.ServerState(ctx)
+	if err != nil {
+		return SchemaState{}, fmt.Errorf("read the server's state: %w", err)
+	}
+	latest, err := LatestVersion()
+	if err != nil {
+		return SchemaState{}, err
+	}
+	state := SchemaState{Latest: latest, Replica: server.InRecovery || server.ReadOnly, Schema: server.Schema}
+	if !server.Migrated {
+		return state, nil
+	}
+	row, err := q.SchemaVersion(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return state, nil
+	}
+	if err != nil {
+		return SchemaState{}, fmt.Errorf("read the schema's version: %w", err)
+	}
+	state.Version, state.Dirty = uint(row.Version), row.Dirty //nolint:gosec // a migration number
+	return state, nil
+}

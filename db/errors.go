@@ -1,0 +1,93 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATEs that the program tells apart (Appendix A of the PostgreSQL manual).
+const (
+	CodeUniqueViolation    = "23505"
+	CodeCheckViolation     = "23514"
+	CodeIdleInTransaction  = "25P03"
+	CodeTransactionTimeout = "25P04"
+	CodeReadOnly           = "25006"
+	CodeSerialization      = "40001"
+	CodeDeadlock           = "40P01"
+	CodeUndefinedTable     = "42P01"
+	CodeNoPrivilege        = "42501"
+	CodeOutOfMemory        = "53200" // also: the shared lock table is full
+	CodeLockNotAvailable   = "55P03"
+	CodeQueryCanceled      = "57014" // statement_timeout
+)
+
+// Code is the SQLSTATE of err, or "" where no server said anything.
+func Code(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// Constraint is the name of the constraint that err reports, or "".
+func Constraint(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.ConstraintName
+	}
+	return ""
+}
+
+// IsLost says whether err means that the connection is gone, so that nothing that was
+// under way on it will be answered.
+func IsLost(err error) bool {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.Code {
+		case CodeIdleInTransaction, CodeTransactionTimeout:
+			return true
+		}
+		switch pgErr.Code[:2] {
+		case "08", "57": // connection exceptions, operator intervention
+			return pgErr.Code != CodeQueryCanceled
+		}
+		return false
+	}
+	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok && connectErr != nil {
+		return true
+	}
+	if netErr, ok := errors.AsType[net.Error](err); ok && !netErr.Timeout() {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || pgconn.SafeToRetry(err)
+}
+
+// IsUnavailable says whether err is an outage or a state of the database, not a fault of
+// the program or its input: unreachable, shutting down, out of resources, a replica, not
+// migrated, or too slow for its limits. Running again later is safe and may help.
+func IsUnavailable(err error) bool {
+	for _, state := range []error{ErrReplica, ErrNotMigrated, ErrDirty, ErrNewerSchema, ErrCommitUnknown, context.DeadlineExceeded} {
+		if errors.Is(err, state) {
+			return true
+		}
+	}
+	if IsLost(err) || pgconn.Timeout(err) {
+		return true
+	}
+	switch code := Code(err); code {
+	case "":
+		return false
+	case CodeReadOnly, CodeUndefinedTable, CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled, CodeNoPrivilege:
+		return true
+	default:
+		switch code[:2] {
+		case "28", "3D", "53", "58", "XX": // sign-in, no such database, resources, system, corruption
+			return true
+		}
+		return false
+	}
+}

@@ -1,0 +1,3 @@
+DROP TABLE candidates;
+DROP TABLE postings;
+DROP FUNCTION bid_lock_key(text, text);

@@ -1,0 +1,215 @@
+-- name: LockPostings :many
+-- Tries the lock of each posting, and nothing else: a try-lock in a WHERE clause or
+-- below a sort locks rows that nobody gets. The caller sorts the keys and sends none twice.
+SELECT
+    k.marketplace::text AS marketplace,
+    k.job_id::text AS job_id,
+    pg_try_advisory_xact_lock(bid_lock_key(k.marketplace, k.job_id))::boolean AS locked
+FROM (
+    SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
+) AS k;
+
+-- name: TakeCandidates :many
+-- Takes the next due candidates that no other pod holds, then tries the lock of each.
+WITH taken AS MATERIALIZED (
+    SELECT c.marketplace, c.job_id
+    FROM candidates AS c
+    WHERE c.not_before <= @due_by::timestamptz
+    ORDER BY c.not_before
+    LIMIT @batch::integer
+    FOR UPDATE SKIP LOCKED
+)
+SELECT
+    t.marketplace,
+    t.job_id,
+    pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
+FROM taken AS t;
+
+-- name: Judge :many
+-- What stands against a bid on each posting, by one reading of the clock: the first that
+-- applies of unknown, duplicate, closed, recent and stale, or nothing (''). A statement
+-- of its own after the lock, so that its snapshot sees what the last holder committed.
+--
+-- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce(sqlc.narg('now')::timestamptz, clock_timestamp()) AS now
+)
+SELECT
+    k.marketplace::text AS marketplace,
+    k.job_id::text AS job_id,
+    clock.now::timestamptz AS judged_at,
+    (CASE
+        WHEN coalesce(k.refreshed, p.cached_at) IS NULL THEN 'unknown'
+        WHEN live.id IS NOT NULL THEN 'duplicate'
+        WHEN ended.status IN ('WON', 'LOST', 'REJECTED') THEN 'closed'
+        WHEN ended.status = 'WITHDRAWN' AND @withdrawn_is_closed::boolean THEN 'closed'
+        WHEN touched.at > clock.now - @rebid_window::interval THEN 'recent'
+        WHEN greatest(k.refreshed, p.cached_at) < clock.now - @posting_ttl::interval THEN 'stale'
+        ELSE ''
+    END)::text AS outcome,
+    coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
+    coalesce(ended.status, '')::text AS ended_status,
+    coalesce(touched.at, '0001-01-01 00:00Z')::timestamptz AS touched_at,
+    coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
+    p.budget_min_cents,
+    p.budget_max_cents,
+    p.bid_amount_cents
+FROM clock
+CROSS JOIN (
+    SELECT
+        unnest(@marketplaces::text[]) AS marketplace,
+        unnest(@job_ids::text[]) AS job_id,
+        nullif(unnest(sqlc.narg('refreshed')::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
+) AS k
+LEFT JOIN LATERAL (
+    SELECT * FROM postings
+    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    LIMIT 1
+) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT b.id FROM bids AS b
+    WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
+    LIMIT 1
+) AS live ON true
+LEFT JOIN LATERAL (
+    SELECT b.status FROM bids AS b
+    WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
+        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
+    ORDER BY b.created_at DESC, b.id DESC
+    LIMIT 1
+) AS ended ON true
+LEFT JOIN LATERAL (
+    SELECT max(greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp))::timestamptz AS at
+    FROM bids AS b
+    WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
+        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
+) AS touched ON true;
+
+-- name: InsertBids :many
+-- Inserts the bids, each owing its place from birth, and takes what is decided off the
+-- queue. A posting refreshed since it was judged is left alone: it is judged again.
+WITH asked AS MATERIALIZED (
+    SELECT
+        unnest(@ids::uuid[]) AS id,
+        unnest(@marketplaces::text[]) AS marketplace,
+        unnest(@job_ids::text[]) AS job_id,
+        unnest(@cached_ats::timestamptz[]) AS cached_at,
+        unnest(@amounts::bigint[]) AS amount_cents,
+        unnest(@states::text[]) AS delivery_state
+),
+inserted AS (
+    INSERT INTO bids (
+        id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
+        run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
+    SELECT
+        a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+        sqlc.narg('run_id')::uuid, 'place', a.delivery_state, @judged_at::timestamptz, @judged_at, @judged_at
+    FROM asked AS a
+    CROSS JOIN LATERAL (
+        SELECT * FROM postings
+        WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id
+            AND postings.cached_at = a.cached_at
+        LIMIT 1
+    ) AS p
+    ORDER BY a.marketplace, a.job_id
+    ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
+    RETURNING id, marketplace, job_id, posting_cached_at
+),
+decided AS (
+    SELECT marketplace, job_id, posting_cached_at AS cached_at FROM inserted
+    UNION ALL
+    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_cached_ats::timestamptz[])
+),
+-- A refresh that arrived after the judgement stays queued: its cached_at is newer. A
+-- candidate that a pass holds stays too: that pass will find it decided.
+done AS MATERIALIZED (
+    SELECT c.marketplace, c.job_id
+    FROM decided AS d
+    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.cached_at
+    FOR UPDATE OF c SKIP LOCKED
+),
+dropped AS (
+    DELETE FROM candidates AS c USING done
+    WHERE c.marketplace = done.marketplace AND c.job_id = done.job_id
+)
+SELECT id FROM inserted;
+
+-- name: FindLiveBids :many
+-- Who won the postings that could not be inserted: a new statement, so a new snapshot.
+SELECT b.marketplace, b.job_id, b.id
+FROM (
+    SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
+) AS k
+CROSS JOIN LATERAL (
+    SELECT bids.marketplace, bids.job_id, bids.id FROM bids
+    WHERE bids.marketplace = k.marketplace AND bids.job_id = k.job_id AND bids.status = 'ACTIVE'
+    LIMIT 1
+) AS b;
+
+-- name: InsertDuplicates :exec
+-- Audit rows of attempts by hand that met a live bid.
+INSERT INTO bids (id, marketplace, job_id, status, currency, posting_cached_at, duplicate_of, run_id, created_at, updated_at)
+SELECT d.id, b.marketplace, b.job_id, 'DUPLICATE', b.currency, sqlc.narg('cached_at')::timestamptz, b.id, sqlc.narg('run_id')::uuid, @now::timestamptz, @now
+FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@live_bid_ids::uuid[]) AS live_bid_id) AS d
+JOIN bids AS b ON b.id = d.live_bid_id;
+
+-- name: FindBidsByID :many
+SELECT id FROM bids WHERE id = ANY(@ids::uuid[]);
+
+-- name: PostponeCandidates :exec
+-- Candidates that stay, past the pass that took them: until a time, or for a pause where
+-- that is missing ('0001-01-01').
+UPDATE candidates AS c
+SET not_before = coalesce(nullif(held.not_before, '0001-01-01 00:00Z'), clock_timestamp() + @pause::interval)
+FROM (
+    SELECT p.marketplace, p.job_id, k.not_before
+    FROM candidates AS p
+    JOIN (
+        SELECT
+            unnest(@marketplaces::text[]) AS marketplace,
+            unnest(@job_ids::text[]) AS job_id,
+            unnest(@not_before::timestamptz[]) AS not_before
+    ) AS k ON p.marketplace = k.marketplace AND p.job_id = k.job_id
+    FOR UPDATE OF p SKIP LOCKED
+) AS held
+WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id;
+
+-- name: FailCandidates :exec
+-- Candidates whose attempt broke: 2^tries seconds, at most 15 minutes; parked after 8.
+UPDATE candidates AS c
+SET tries = c.tries + 1,
+    last_error = @last_error::text,
+    not_before = CASE
+        WHEN c.tries + 1 >= 8 THEN 'infinity'
+        ELSE clock_timestamp() + least(interval '15 minutes', interval '1 second' * (2 ^ (c.tries + 1)))
+    END
+FROM (
+    SELECT f.marketplace, f.job_id
+    FROM candidates AS f
+    JOIN (
+        SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
+    ) AS k ON f.marketplace = k.marketplace AND f.job_id = k.job_id
+    FOR UPDATE OF f SKIP LOCKED
+) AS held
+WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id;
+
+-- name: ReconsiderPostings :execrows
+-- Every fresh posting without a live bid becomes a candidate again.
+INSERT INTO candidates (marketplace, job_id, cached_at)
+SELECT p.marketplace, p.job_id, p.cached_at
+FROM postings AS p
+WHERE p.cached_at >= clock_timestamp() - @posting_ttl::interval
+    AND NOT EXISTS (
+        SELECT FROM bids AS b
+        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
+ORDER BY p.marketplace, p.job_id
+ON CONFLICT (marketplace, job_id)
+    DO UPDATE SET cached_at = excluded.cached_at, not_before = excluded.not_before, tries = 0, last_error = NULL;
+
+-- name: DueCandidates :many
+-- What a pass would take, for dry runs: a page in key order, without locking it.
+SELECT c.marketplace, c.job_id
+FROM candidates AS c
+WHERE c.not_before <= clock_timestamp() AND (c.marketplace, c.job_id) > (@after_marketplace::text, @after_job_id::text)
+ORDER BY c.marketplace, c.job_id
+LIMIT @page::integer;

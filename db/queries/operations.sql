@@ -1,0 +1,77 @@
+-- name: HeldAdvisoryLocks :many
+-- Advisory locks with one 64-bit key that sessions of this database hold.
+SELECT
+    (l.classid::bigint << 32 | l.objid::bigint)::bigint AS key,
+    l.pid::integer AS pid,
+    coalesce(a.application_name, '')::text AS application_name,
+    coalesce(a.xact_start, a.backend_start, clock_timestamp())::timestamptz AS since
+FROM pg_catalog.pg_locks AS l
+LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+ORDER BY since, key;
+
+-- name: PostingsOfLockKeys :many
+-- Which postings these keys belong to. Reads every key of the cache: a hash has no way back.
+SELECT p.marketplace, p.job_id, bid_lock_key(p.marketplace, p.job_id)::bigint AS key
+FROM postings AS p
+WHERE bid_lock_key(p.marketplace, p.job_id) = ANY(@keys::bigint[]);
+
+-- name: LockKey :one
+SELECT bid_lock_key(@marketplace::text, @job_id::text)::bigint AS key;
+
+-- name: ServerFacts :one
+-- What doctor looks at, in one reading.
+SELECT
+    current_setting('server_version')::text AS version,
+    current_setting('server_version_num')::integer AS version_num,
+    current_setting('server_encoding')::text AS encoding,
+    pg_is_in_recovery()::boolean AS in_recovery,
+    current_setting('default_transaction_read_only')::boolean AS read_only,
+    current_setting('default_transaction_isolation')::text AS isolation,
+    current_setting('fsync')::boolean AS fsync,
+    current_setting('full_page_writes')::boolean AS full_page_writes,
+    current_setting('synchronous_commit')::text AS synchronous_commit,
+    current_setting('max_locks_per_transaction')::integer AS max_locks_per_transaction,
+    current_setting('max_connections')::integer AS max_connections,
+    current_setting('max_prepared_transactions')::integer AS max_prepared_transactions,
+    current_setting('superuser_reserved_connections')::integer AS reserved_connections,
+    (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.backend_type = 'client backend')::integer AS connections,
+    current_user::text AS role,
+    (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user)::boolean AS superuser,
+    coalesce(current_schema(), '')::text AS schema,
+    clock_timestamp()::timestamptz AS now;
+
+-- name: MissingRights :many
+-- What this role lacks for the commands of a worker.
+SELECT n.object::text AS object, n.privilege::text AS privilege
+FROM (VALUES
+    ('postings', 'SELECT'), ('postings', 'INSERT'), ('postings', 'UPDATE'),
+    ('candidates', 'SELECT'), ('candidates', 'INSERT'), ('candidates', 'UPDATE'), ('candidates', 'DELETE'),
+    ('bids', 'SELECT'), ('bids', 'INSERT'), ('bids', 'UPDATE'),
+    ('bid_events', 'SELECT'), ('bid_events', 'INSERT'),
+    ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
+    ('schema_migrations', 'SELECT')
+) AS n(object, privilege)
+WHERE NOT has_table_privilege(n.object, n.privilege);
+
+-- name: LiveIndexIsValid :one
+-- Whether the index that makes a second live bid impossible is there, unique and valid.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index AS i
+    WHERE i.indexrelid = to_regclass('bids_one_active_per_posting') AND i.indisunique AND i.indisvalid
+)::boolean AS valid;
+
+-- name: QueueFacts :one
+SELECT
+    (SELECT count(*) FROM candidates WHERE not_before <= clock_timestamp())::bigint AS due,
+    (SELECT count(*) FROM candidates WHERE not_before = 'infinity')::bigint AS parked,
+    (SELECT count(*) FROM bids WHERE delivery_kind IS NOT NULL)::bigint AS owed,
+    (SELECT coalesce(min(next_attempt_at), clock_timestamp()) FROM bids WHERE delivery_kind IS NOT NULL)::timestamptz AS oldest_owed;
+
+-- name: ParkedCandidates :many
+SELECT marketplace, job_id, tries, coalesce(last_error, '')::text AS last_error
+FROM candidates
+WHERE not_before = 'infinity'
+ORDER BY marketplace, job_id
+LIMIT @page::integer;

@@ -1,0 +1,41 @@
+-- name: StartRun :one
+INSERT INTO runs (id, kind, host, version) VALUES (@id, @kind, @host, @version)
+RETURNING started_at;
+
+-- name: RecordRun :exec
+-- Absolute totals, so that writing them twice changes nothing.
+UPDATE runs SET counters = @counters, updated_at = clock_timestamp() WHERE id = @id AND finished_at IS NULL;
+
+-- name: FinishRun :one
+UPDATE runs
+SET counters = @counters, exit_code = @exit_code::integer, updated_at = clock_timestamp(), finished_at = clock_timestamp()
+WHERE id = @id AND finished_at IS NULL
+RETURNING finished_at::timestamptz AS finished_at;
+
+-- name: CountRuns :one
+SELECT
+    count(*)::bigint AS runs,
+    count(*) FILTER (WHERE finished_at IS NULL)::bigint AS unfinished,
+    coalesce(sum((counters ->> 'lock_attempts')::bigint), 0)::bigint AS lock_attempts,
+    coalesce(sum((counters ->> 'lock_successes')::bigint), 0)::bigint AS lock_successes,
+    coalesce(sum((counters ->> 'lock_conflicts')::bigint), 0)::bigint AS lock_conflicts,
+    coalesce(sum((counters ->> 'lock_timeouts')::bigint), 0)::bigint AS lock_timeouts
+FROM runs
+WHERE started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years');
+
+-- name: SumOutcomes :many
+SELECT o.key::text AS outcome, sum(o.value::bigint)::bigint AS total
+FROM runs
+CROSS JOIN LATERAL jsonb_each_text(runs.counters -> 'outcomes') AS o(key, value)
+WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
+GROUP BY o.key
+ORDER BY o.key;
+
+-- name: SumDeliveries :many
+SELECT k.key::text AS kind, r.key::text AS result, sum(r.value::bigint)::bigint AS total
+FROM runs
+CROSS JOIN LATERAL jsonb_each(runs.counters -> 'deliveries') AS k(key, value)
+CROSS JOIN LATERAL jsonb_each_text(k.value) AS r(key, value)
+WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
+GROUP BY k.key, r.key
+ORDER BY k.key, r.key;

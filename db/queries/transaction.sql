@@ -1,0 +1,45 @@
+-- name: SetLimits :one
+-- First statement of every transaction: the server ends what its client cannot.
+-- All settings are local to the transaction, so a pooled connection carries nothing over.
+SELECT
+    current_setting('transaction_isolation')::text AS isolation,
+    num_nonnulls(
+        set_config('statement_timeout', @statement_timeout::text, true),
+        set_config('lock_timeout', @lock_timeout::text, true),
+        set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
+        set_config('bidder.lock_ttl', @lock_ttl::text, true),
+        -- A plan made while a table was tiny must not outlive that.
+        set_config('plan_cache_mode', 'force_generic_plan', true),
+        set_config('enable_seqscan', @seqscan::text, true),
+        CASE WHEN current_setting('server_version_num')::integer >= 170000
+             THEN set_config('transaction_timeout', @lock_ttl::text, true) END,
+        -- A commit that a power cut can undo is no claim.
+        CASE WHEN current_setting('synchronous_commit') = 'off'
+             THEN set_config('synchronous_commit', 'on', true) END
+    )::integer AS settings;
+
+-- name: LimitRemainingLife :one
+-- Milliseconds that this transaction's lock may still live, if any; from now on the
+-- server ends the session when they are over, also while it is silent.
+SELECT life.remaining::bigint AS milliseconds
+FROM (
+    SELECT current_setting('bidder.lock_ttl')::bigint
+        - floor(extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS remaining
+) AS life
+CROSS JOIN LATERAL set_config('idle_in_transaction_session_timeout', greatest(life.remaining, 1)::text, true) AS setting
+WHERE setting IS NOT NULL;
+
+-- name: ServerState :one
+-- Whether this server may coordinate at all: a standby grants advisory locks of its own.
+SELECT
+    pg_is_in_recovery()::boolean AS in_recovery,
+    current_setting('default_transaction_read_only')::boolean AS read_only,
+    current_setting('server_version_num')::integer AS version,
+    coalesce(current_schema(), '')::text AS schema,
+    (to_regclass('schema_migrations') IS NOT NULL)::boolean AS migrated;
+
+-- name: Now :one
+SELECT clock_timestamp()::timestamptz AS now;
+
+-- name: SchemaVersion :one
+SELECT version::bigint AS version, dirty FROM schema_migrations LIMIT 1;

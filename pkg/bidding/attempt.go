@@ -1,0 +1,311 @@
+package bidding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/sethvargo/go-retry"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// AttemptOptions say how one attempt by hand is made.
+type AttemptOptions struct {
+	// Wait is the longest wait for the posting's lock; 0 is one try.
+	Wait time.Duration
+	// AmountCents, unless nil, is bid in place of what the posting or its budget says.
+	AmountCents *int64
+}
+
+// Attempt tries to bid on one posting, by hand: what was withdrawn before may be bid on
+// again, and meeting a live bid leaves a DUPLICATE row. While it waits for the lock it
+// holds no connection. Only a cancelled wait is an error; everything else is an outcome.
+func (c *Claimer) Attempt(ctx context.Context, key posting.Key, options AttemptOptions) (Attempt, error) {
+	started := time.Now()
+	b := &batch{attempts: []Attempt{{Key: key}}, audit: true, amountCents: options.AmountCents}
+	a := &b.attempts[0]
+	err := untilUnlocked(ctx, options.Wait, func(ctx context.Context) error {
+		_ = c.settle(context.WithoutCancel(ctx), b, takeAttempts) // an outage is in a.Err too
+		a.Waited = time.Since(started)
+		if a.Outcome == Locked {
+			return ErrLocked
+		}
+		return nil
+	})
+	if !a.tried && a.Outcome == "" {
+		return *a, err // cancelled before the first try: no attempt was made
+	}
+	c.counters.add(b.attempts)
+	if errors.Is(err, ErrLocked) {
+		err = nil
+	}
+	return *a, err
+}
+
+// PassOptions say how a pass works through the queue.
+type PassOptions struct {
+	// Workers is how many claim transactions run at once.
+	Workers int
+	// Batch is how many postings one transaction attempts.
+	Batch int
+	// Observe, unless nil, is called with the attempts of each finished batch, from
+	// several goroutines.
+	Observe func([]Attempt)
+}
+
+// Pass attempts every candidate that is due now, each once, beside any number of other
+// pods. It returns when none is left, or with an error when the database failed. When ctx
+// is cancelled the batches under way end first.
+func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
+	dueBy, err := queries.New(c.pool).Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read the database's clock: %w", err)
+	}
+	workers, working := errgroup.WithContext(ctx)
+	for range options.Workers {
+		workers.Go(func() error { return c.drain(working, dueBy, options) })
+	}
+	if err := workers.Wait(); err != nil {
+		return err //nolint:wrapcheck // drain's own
+	}
+	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
+}
+
+// takeTries is how often a worker tries to take a batch against passing trouble.
+const takeTries = 5
+
+// drain takes and claims batches until no candidate is due.
+func (c *Claimer) drain(ctx context.Context, dueBy time.Time, options PassOptions) error {
+	size, troubles := options.Batch, 0
+	for ctx.Err() == nil {
+		b := &batch{pass: true}
+		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, size))
+		if len(b.attempts) > 0 {
+			c.counters.add(b.attempts)
+			if options.Observe != nil {
+				options.Observe(b.attempts)
+			}
+		}
+		switch {
+		case err == nil && len(b.attempts) == 0:
+			return nil
+		case err == nil:
+			troubles = 0
+		case len(b.attempts) > 0:
+			return err
+		case db.Code(err) == db.CodeOutOfMemory && size > 1:
+			size = (size + 1) / 2 // the server's lock table is full: take fewer at once
+		case isPassing(err) && troubles < takeTries:
+			troubles++
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// isPassing says whether the server asks to try again.
+func isPassing(err error) bool {
+	switch db.Code(err) {
+	case db.CodeDeadlock, db.CodeSerialization, db.CodeLockNotAvailable:
+		return true
+	}
+	return false
+}
+
+// settle brings the attempts of b to an outcome each, whatever happens to their
+// transaction. Its error is an outage, or a failure to take anything at all.
+func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
+	err := c.claim(ctx, b, take)
+	for tries := 1; len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable && tries < takeTries; tries++ {
+		err = c.claim(ctx, b, takeAttempts)
+	}
+	n, code := len(b.attempts), db.Code(err)
+	switch {
+	case err == nil || n == 0:
+		return err
+	case errors.Is(err, db.ErrCommitUnknown):
+		return c.resolve(ctx, b, err)
+	case n > 1 && code == db.CodeOutOfMemory:
+		return c.redo(ctx, b, (n+1)/2)
+	case n > 1 && code != "" && code != db.CodeQueryCanceled && !db.IsLost(err):
+		return c.redo(ctx, b, 1) // one bad posting must not drop the rest
+	case code == db.CodeLockNotAvailable:
+		b.attempts[0].Outcome = Locked // a writer that takes no locks is at this posting
+		return nil
+	}
+	return c.fail(ctx, b, err)
+}
+
+// redo claims the attempts of a failed batch again, size at a time.
+func (c *Claimer) redo(ctx context.Context, b *batch, size int) error {
+	for start := 0; start < len(b.attempts); start += size {
+		part := *b
+		part.attempts = b.attempts[start:min(start+size, len(b.attempts))]
+		if err := c.settle(ctx, &part, takeAttempts); err != nil {
+			part.attempts = b.attempts[start+len(part.attempts):]
+			return errors.Join(err, c.fail(ctx, &part, err)) // an outage: the rest would wait for it one by one
+		}
+	}
+	return nil
+}
+
+// fail gives the attempts of b the outcome Failed. It returns err if that is an outage.
+func (c *Claimer) fail(ctx context.Context, b *batch, err error) error {
+	for i := range b.attempts {
+		a := &b.attempts[i]
+		a.Outcome, a.Detail, a.BidID, a.Err = Failed, detailOf(err), uuid.Nil, err
+	}
+	if len(b.attempts) == 0 {
+		return nil
+	}
+	if db.IsLost(err) || errors.Is(err, context.DeadlineExceeded) {
+		return err // nobody is there to be told
+	}
+	return c.failCandidates(ctx, b, err)
+}
+
+func detailOf(err error) string {
+	switch {
+	case errors.Is(err, ErrLockExpired):
+		return DetailLockExpired
+	case errors.Is(err, db.ErrCommitUnknown):
+		return DetailCommitUnknown
+	case db.Code(err) == db.CodeQueryCanceled:
+		return DetailStatementTimeout
+	case db.IsLost(err), errors.Is(err, context.DeadlineExceeded):
+		return DetailConnectionLost
+	}
+	return DetailDatabase
+}
+
+// failCandidates makes the queue wait longer for the attempts of b, after each failure.
+func (c *Claimer) failCandidates(ctx context.Context, b *batch, cause error) error {
+	if !b.pass {
+		return nil
+	}
+	marketplaces, jobIDs := keyArrays(b.attempts, all)
+	err := db.InTx(ctx, c.pool, c.shortLimits(), func(tx pgx.Tx) error {
+		return queries.New(tx).FailCandidates(ctx, detailOf(cause)+": "+cause.Error(), marketplaces, jobIDs) //nolint:wrapcheck // below
+	})
+	if err != nil {
+		return fmt.Errorf("put %d failed candidates back: %w", len(jobIDs), err)
+	}
+	return nil
+}
+
+// resolve finds out what became of a COMMIT that was never answered. The bids are looked
+// up by their ids, not by posting, where another's might stand; and only under the same
+// locks, because until those are free the old server process may still be committing.
+func (c *Claimer) resolve(ctx context.Context, b *batch, cause error) error {
+	unknown := make(map[posting.Key]*Attempt)
+	for i := range b.attempts {
+		if a := &b.attempts[i]; a.Outcome == Claimed {
+			unknown[a.Key] = a
+		}
+	}
+	// Nobody is there to be asked while the server restarts, so errors are tried again as well.
+	backoff := retry.WithMaxDuration(c.limits.Wait, retry.WithCappedDuration(retryCap, retry.NewExponential(retryBase)))
+	err := retry.Do(ctx, backoff, func(ctx context.Context) error {
+		if err := c.lookUp(ctx, unknown); err != nil {
+			return retry.RetryableError(err)
+		}
+		return nil
+	})
+	lost := *b
+	lost.attempts = nil
+	for i := range b.attempts {
+		a := &b.attempts[i]
+		if _, still := unknown[a.Key]; still {
+			a.Outcome, a.Detail, a.Err = Failed, DetailCommitUnknown, cause
+		} else if a.Outcome == Failed {
+			a.Detail, a.Err = DetailConnectionLost, cause
+			lost.attempts = append(lost.attempts, *a)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("resolve %d bids: %w (%w)", len(unknown), cause, err)
+	}
+	if len(lost.attempts) > 0 {
+		return c.failCandidates(ctx, &lost, cause)
+	}
+	return nil
+}
+
+// lookUp takes out of unknown what it can decide: found is Claimed, not found is Failed.
+func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	return db.InTx(ctx, c.pool, c.shortLimits(), func(tx pgx.Tx) error { //nolint:wrapcheck // InTx wraps its own
+		q := queries.New(tx)
+		b := &batch{}
+		for key := range unknown {
+			b.attempts = append(b.attempts, Attempt{Key: key})
+		}
+		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
+		if err := takeAttempts(ctx, q, b); err != nil {
+			return err
+		}
+		var ids []uuid.UUID
+		for _, a := range b.attempts {
+			if a.held {
+				ids = append(ids, unknown[a.Key].BidID)
+			}
+		}
+		found, err := q.FindBidsByID(ctx, ids)
+		if err != nil {
+			return fmt.Errorf("look up %d bids: %w", len(ids), err)
+		}
+		for _, a := range b.attempts {
+			if a.held {
+				if !slices.Contains(found, unknown[a.Key].BidID) {
+					unknown[a.Key].Outcome, unknown[a.Key].BidID = Failed, uuid.Nil
+				}
+				delete(unknown, a.Key)
+			}
+		}
+		if len(unknown) > 0 {
+			return ErrLocked
+		}
+		return nil
+	})
+}
+
+func (c *Claimer) shortLimits() db.Limits {
+	return db.Limits{
+		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
+		NoSeqScan: true,
+	}
+}
+
+// PreviewOptions say what a preview looks at.
+type PreviewOptions struct {
+	// Pass previews attempts of a pass, else attempts by hand.
+	Pass bool
+	// AmountCents is as in [AttemptOptions].
+	AmountCents *int64
+	// Refreshed are postings that the cache does not hold yet and would by then.
+	Refreshed map[posting.Key]posting.Posting
+}
+
+// Preview says how attempts on the keys would end now, in a transaction that takes no
+// locks and writes nothing. The keys are distinct.
+func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, options PreviewOptions) ([]Attempt, error) {
+	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, amountCents: options.AmountCents}
+	for i, key := range keys {
+		b.attempts[i].Key = key
+	}
+	if _, err := c.judge(ctx, queries.New(tx), b, options.Refreshed); err != nil {
+		return nil, err
+	}
+	return b.attempts, nil
+}

@@ -1,0 +1,344 @@
+package bidding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// Rules are what a claim checks beside live bids.
+type Rules struct {
+	// PostingTTL is how old a cached posting may be.
+	PostingTTL time.Duration
+	// RebidWindow is how long after its last bid was made, sent or withdrawn a posting is left alone.
+	RebidWindow time.Duration
+	// Policy decides on what is left.
+	Policy Policy
+}
+
+// Claimer claims postings. It is safe for concurrent use.
+type Claimer struct {
+	pool     *pgxpool.Pool
+	limits   Limits
+	rules    Rules
+	counters *Counters
+	runID    *uuid.UUID
+
+	// For tests: a clock in place of the database's, and a pause after each step.
+	now   *time.Time
+	after func(step string)
+}
+
+// NewClaimer returns a Claimer whose bids carry runID, unless that is zero, and whose
+// attempts are counted into counters.
+func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counters, runID uuid.UUID) *Claimer {
+	c := &Claimer{pool: pool, limits: limits, rules: rules, counters: counters, after: func(string) {}}
+	if runID != uuid.Nil {
+		c.runID = &runID
+	}
+	return c
+}
+
+// batch is one claim transaction: its attempts in key order, and how it takes its locks.
+type batch struct {
+	attempts []Attempt
+	// pass: the attempts come from the queue. What was withdrawn counts as closed, and what
+	// is not decided stays queued for later.
+	pass bool
+	// audit: attempts that met a live bid leave a DUPLICATE row.
+	audit bool
+	// amountCents, unless nil, takes the place of the amount that the posting wants.
+	amountCents *int64
+}
+
+// take fills in b.attempts and tries their locks; it is the first statement of the claim.
+type take func(ctx context.Context, q *queries.Queries, b *batch) error
+
+// takeAttempts tries the locks of attempts that are already known.
+func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
+	marketplaces, jobIDs := keyArrays(b.attempts, all)
+	rows, err := q.LockPostings(ctx, marketplaces, jobIDs)
+	if err != nil {
+		return fmt.Errorf("lock %d postings: %w", len(b.attempts), err)
+	}
+	for i, row := range rows {
+		b.attempts[i].lock(row.Locked)
+	}
+	return nil
+}
+
+// takeCandidates takes up to n candidates that were due at dueBy and that no other pod holds.
+func takeCandidates(dueBy time.Time, n int) take {
+	return func(ctx context.Context, q *queries.Queries, b *batch) error {
+		rows, err := q.TakeCandidates(ctx, dueBy, int32(n)) //nolint:gosec // a batch size
+		if err != nil {
+			return fmt.Errorf("take candidates: %w", err)
+		}
+		for _, row := range rows {
+			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}}
+			a.lock(row.Locked)
+			b.attempts = append(b.attempts, a)
+		}
+		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
+		return nil
+	}
+}
+
+// lock notes a try for the posting's lock.
+func (a *Attempt) lock(locked bool) {
+	if !a.tried {
+		a.tried, a.conflicted = true, !locked
+	}
+	a.acquired = a.acquired || locked
+	a.held = locked
+	a.Outcome = ""
+	if !locked {
+		a.Outcome = Locked
+	}
+}
+
+// claim runs one claim transaction. After an error b holds the attempts as far as they
+// were known, none of them decided; only db.ErrCommitUnknown leaves that open.
+func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 2*c.limits.Statement+idleLimit)
+	defer cancel() // the outer net: the server's own limits end first
+	tx, err := db.Begin(ctx, c.pool, db.Limits{
+		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
+		NoSeqScan: true,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		db.Rollback(ctx, tx)
+		if err != nil && !errors.Is(err, db.ErrCommitUnknown) && expired(err, started, c.limits.TTL) {
+			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
+		}
+	}()
+	q := queries.New(tx)
+	if err := take(ctx, q, b); err != nil {
+		return err
+	}
+	if len(b.attempts) == 0 {
+		return nil
+	}
+	c.after("locked")
+	if err := c.decide(ctx, q, b); err != nil {
+		return err
+	}
+	if b.pass {
+		if err := postpone(ctx, q, b); err != nil {
+			return err
+		}
+	}
+	c.after("written")
+	return db.Commit(ctx, tx)
+}
+
+// decide judges what was locked, inserts the bids that nothing stands against, and finds
+// out who won where the insert found a writer that takes no locks.
+func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) error {
+	judgedAt, err := c.judge(ctx, q, b, nil)
+	if err != nil {
+		return err
+	}
+	c.after("judged")
+	if err := c.insert(ctx, q, b, judgedAt); err != nil {
+		return err
+	}
+	if err := findWinners(ctx, q, b); err != nil {
+		return err
+	}
+	if b.audit {
+		return c.recordDuplicates(ctx, q, b, judgedAt)
+	}
+	return nil
+}
+
+// judge gives every open attempt the outcome that stands against its bid; Claimed stands
+// for none. refreshed holds postings that are newer than the cache, for dry runs.
+func (c *Claimer) judge(
+	ctx context.Context, q *queries.Queries, b *batch, refreshed map[posting.Key]posting.Posting,
+) (judgedAt time.Time, err error) {
+	marketplaces, jobIDs := keyArrays(b.attempts, open)
+	if len(jobIDs) == 0 {
+		return time.Time{}, nil
+	}
+	params := queries.JudgeParams{
+		WithdrawnIsClosed: b.pass, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
+		Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
+	}
+	if refreshed != nil {
+		params.Refreshed = make([]time.Time, len(jobIDs)) // the zero time stands for none
+		for i := range jobIDs {
+			params.Refreshed[i] = refreshed[posting.Key{Marketplace: marketplaces[i], JobID: jobIDs[i]}].CachedAt
+		}
+	}
+	rows, err := q.Judge(ctx, params)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("judge %d postings: %w", len(jobIDs), err)
+	}
+	byKey := make(map[posting.Key]queries.JudgeRow, len(rows))
+	for _, row := range rows {
+		byKey[posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}] = row
+		judgedAt = row.JudgedAt
+	}
+	for i := range b.attempts {
+		if a := &b.attempts[i]; open(a) {
+			row := byKey[a.Key]
+			a.Outcome, a.ExistingBidID, a.CachedAt = Outcome(row.Outcome), row.LiveBidID, row.CachedAt
+			switch a.Outcome {
+			case Closed:
+				a.Detail = strings.ToLower(row.EndedStatus)
+			case Recent:
+				a.retryAt = row.TouchedAt.Add(c.rules.RebidWindow)
+			case "":
+				p := posting.Posting{
+					Key: a.Key, CachedAt: row.CachedAt, BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents,
+					Bid: &posting.Bid{AmountCents: row.BidAmountCents},
+				}
+				if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
+					p = newer
+				}
+				c.apply(a, p, b.amountCents)
+			}
+		}
+	}
+	return judgedAt, nil
+}
+
+func (c *Claimer) apply(a *Attempt, p posting.Posting, amountCents *int64) {
+	if amountCents != nil {
+		p.Bid = &posting.Bid{AmountCents: amountCents}
+	}
+	decision := c.rules.Policy(p)
+	a.AmountCents, a.needsApproval = decision.AmountCents, decision.NeedsApproval
+	a.Outcome = Claimed
+	if decision.Refused != "" {
+		a.Outcome, a.Detail = Ineligible, decision.Refused
+	}
+}
+
+// insert writes the bids and takes what was decided off the queue. Attempts that nothing
+// stood against and that could not be inserted become Locked.
+func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	params := queries.InsertBidsParams{RunID: c.runID, JudgedAt: judgedAt}
+	for i := range b.attempts {
+		a := &b.attempts[i]
+		switch {
+		case a.Outcome == Claimed:
+			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
+			state := "pending"
+			if a.needsApproval {
+				state = "awaiting_approval"
+			}
+			params.IDs = append(params.IDs, a.BidID)
+			params.Marketplaces = append(params.Marketplaces, a.Key.Marketplace)
+			params.JobIDs = append(params.JobIDs, a.Key.JobID)
+			params.CachedAts = append(params.CachedAts, a.CachedAt)
+			params.Amounts = append(params.Amounts, a.AmountCents)
+			params.States = append(params.States, state)
+		case a.Decided():
+			params.DecidedMarketplaces = append(params.DecidedMarketplaces, a.Key.Marketplace)
+			params.DecidedJobIDs = append(params.DecidedJobIDs, a.Key.JobID)
+			params.DecidedCachedAts = append(params.DecidedCachedAts, a.CachedAt)
+		}
+	}
+	if len(params.IDs) == 0 && len(params.DecidedJobIDs) == 0 {
+		return nil
+	}
+	inserted, err := q.InsertBids(ctx, params)
+	if err != nil {
+		return fmt.Errorf("insert %d bids: %w", len(params.IDs), err)
+	}
+	for i := range b.attempts {
+		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(inserted, a.BidID) {
+			a.Outcome, a.BidID = Locked, uuid.Nil
+		}
+	}
+	return nil
+}
+
+// findWinners looks, with a new snapshot, for live bids on the postings that were locked
+// by us and yet could not be inserted.
+func findWinners(ctx context.Context, q *queries.Queries, b *batch) error {
+	marketplaces, jobIDs := keyArrays(b.attempts, outrun)
+	if len(jobIDs) == 0 {
+		return nil
+	}
+	rows, err := q.FindLiveBids(ctx, marketplaces, jobIDs)
+	if err != nil {
+		return fmt.Errorf("find %d live bids: %w", len(jobIDs), err)
+	}
+	for _, row := range rows {
+		key := posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+		i := slices.IndexFunc(b.attempts, func(a Attempt) bool { return a.Key == key })
+		b.attempts[i].Outcome, b.attempts[i].ExistingBidID = Duplicate, row.ID
+	}
+	return nil
+}
+
+func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	params := queries.InsertDuplicatesParams{RunID: c.runID, Now: judgedAt}
+	for _, a := range b.attempts {
+		if a.Outcome == Duplicate {
+			params.IDs = append(params.IDs, uuid.Must(uuid.NewV7()))
+			params.LiveBidIDs = append(params.LiveBidIDs, a.ExistingBidID)
+		}
+	}
+	if len(params.IDs) == 0 {
+		return nil
+	}
+	if err := q.InsertDuplicates(ctx, params); err != nil {
+		return fmt.Errorf("record %d duplicates: %w", len(params.IDs), err)
+	}
+	return nil
+}
+
+// lockedPause is how long a candidate is left alone whose lock someone else held.
+const lockedPause = time.Second
+
+// postpone leaves undecided candidates in the queue, past the pass that is under way.
+func postpone(ctx context.Context, q *queries.Queries, b *batch) error {
+	params := queries.PostponeCandidatesParams{Pause: lockedPause}
+	for _, a := range b.attempts {
+		if !a.Decided() {
+			params.Marketplaces = append(params.Marketplaces, a.Key.Marketplace)
+			params.JobIDs = append(params.JobIDs, a.Key.JobID)
+			params.NotBefore = append(params.NotBefore, a.retryAt)
+		}
+	}
+	if len(params.JobIDs) == 0 {
+		return nil
+	}
+	if err := q.PostponeCandidates(ctx, params); err != nil {
+		return fmt.Errorf("postpone %d candidates: %w", len(params.JobIDs), err)
+	}
+	return nil
+}
+
+func all(*Attempt) bool      { return true }
+func open(a *Attempt) bool   { return a.Outcome == "" }
+func outrun(a *Attempt) bool { return a.Outcome == Locked && a.held }
+
+// keyArrays are the keys of the attempts that match, as the arrays that statements take.
+func keyArrays(attempts []Attempt, match func(*Attempt) bool) (marketplaces, jobIDs []string) {
+	for i := range attempts {
+		if match(&attempts[i]) {
+			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)
+			jobIDs = append(jobIDs, attempts[i].Key.JobID)
+		}
+	}
+	return marketplaces, jobIDs
+}

@@ -1,0 +1,288 @@
+package posting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sethvargo/go-retry"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// The bounds of a batch: how much is written in one transaction, and so how much of the
+// input is in memory at a time.
+const (
+	batchPostings = 1000
+	batchBytes    = 8 << 20
+)
+
+// Counts say what became of the lines. Read is the sum of the others.
+type Counts struct {
+	Read      int64 `json:"read"`
+	Accepted  int64 `json:"accepted"`  // postings that were new to the cache
+	Updated   int64 `json:"updated"`   // postings with newer content than the cache had
+	Unchanged int64 `json:"unchanged"` // postings that the cache had as new or newer
+	Rejected  int64 `json:"rejected"`
+	Blank     int64 `json:"blank"`
+}
+
+// Add returns the sum of two counts.
+func (c Counts) Add(other Counts) Counts {
+	return Counts{
+		Read: c.Read + other.Read, Accepted: c.Accepted + other.Accepted, Updated: c.Updated + other.Updated,
+		Unchanged: c.Unchanged + other.Unchanged, Rejected: c.Rejected + other.Rejected, Blank: c.Blank + other.Blank,
+	}
+}
+
+// Observer is told what happens to the lines while they are read.
+type Observer struct {
+	// Rejected is called for each rejected line; an error from it ends the reading.
+	Rejected func(*Reject) error
+	// Progress is called after each batch with the counts so far.
+	Progress func(Counts)
+}
+
+// Ingest puts the postings that d reads in the cache and queues each that is new or newer
+// than what the cache had. It writes in batches, each a transaction of its own: after an
+// error or an interruption everything before is kept, and reading the same input again is
+// harmless. Memory does not grow with the input.
+func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
+	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+		var counts Counts
+		// A batch can meet another writer of the same postings; it is whole or not there at
+		// all, and writing it twice changes nothing, so trying again is safe.
+		backoff := retry.WithMaxRetries(5, retry.WithJitterPercent(50, retry.NewExponential(20*time.Millisecond)))
+		err := retry.Do(ctx, backoff, func(ctx context.Context) error {
+			err := db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
+				var err error
+				counts, err = b.write(ctx, queries.New(tx))
+				return err
+			})
+			switch db.Code(err) {
+			case db.CodeDeadlock, db.CodeSerialization, db.CodeLockNotAvailable:
+				return retry.RetryableError(err)
+			}
+			return err
+		})
+		if err != nil {
+			return Counts{}, fmt.Errorf("write %d postings to the cache: %w", len(b.postings), err)
+		}
+		return counts, nil
+	})
+}
+
+// Rehearse says what [Ingest] would do, and changes nothing. It also returns the postings
+// that the cache would then hold newer, without their descriptions; unlike Ingest it keeps
+// those in memory.
+func Rehearse(ctx context.Context, tx queries.DBTX, d *Decoder, observer Observer) (Counts, map[Key]Posting, error) {
+	fresh := map[Key]Posting{}
+	counts, err := collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+		cached, err := b.cachedAts(ctx, queries.New(tx))
+		if err != nil {
+			return Counts{}, err
+		}
+		for _, p := range b.postings {
+			if earlier, ok := fresh[p.Key]; ok {
+				cached[p.Key] = earlier.CachedAt
+			}
+			if at, ok := cached[p.Key]; !ok || p.CachedAt.After(at) {
+				p.Description = ""
+				fresh[p.Key] = p
+			}
+		}
+		return b.count(cached), nil
+	})
+	return counts, fresh, err
+}
+
+// collect reads all lines and hands the postings on in batches.
+func collect(
+	ctx context.Context, d *Decoder, observer Observer, write func(context.Context, *batch) (Counts, error),
+) (Counts, error) {
+	var counts Counts
+	b := newBatch()
+	flush := func() error {
+		if len(b.postings) > 0 {
+			written, err := write(ctx, b)
+			if err != nil {
+				return err
+			}
+			counts = counts.Add(written)
+			b = newBatch()
+		}
+		if observer.Progress != nil {
+			observer.Progress(counts)
+		}
+		return nil
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return counts, err //nolint:wrapcheck // who interrupted it
+		}
+		item, err := d.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return counts, flush()
+		case err != nil:
+			return counts, errors.Join(fmt.Errorf("read postings after line %d: %w", d.lines.number, err), flush())
+		case item.Blank:
+			counts.Read++
+			counts.Blank++
+		case item.Reject != nil:
+			counts.Read++
+			counts.Rejected++
+			if observer.Rejected != nil {
+				if err := observer.Rejected(item.Reject); err != nil {
+					return counts, errors.Join(err, flush())
+				}
+			}
+		default:
+			b.add(item)
+			if len(b.lines) >= batchPostings || b.bytes >= batchBytes {
+				if err := flush(); err != nil {
+					return counts, err
+				}
+			}
+		}
+	}
+}
+
+// batch is a stretch of input: each posting once, in its newest version, and the lines
+// that it came from.
+type batch struct {
+	postings []Posting
+	index    map[Key]int // of postings
+	lines    []line
+	bytes    int
+}
+
+type line struct {
+	key      Key
+	cachedAt time.Time
+}
+
+func newBatch() *batch { return &batch{index: make(map[Key]int, batchPostings)} }
+
+func (b *batch) add(item Item) {
+	p := item.Posting
+	b.lines = append(b.lines, line{p.Key, p.CachedAt})
+	b.bytes += item.Size
+	i, again := b.index[p.Key]
+	switch {
+	case !again:
+		b.index[p.Key] = len(b.postings)
+		b.postings = append(b.postings, p)
+	case p.CachedAt.After(b.postings[i].CachedAt):
+		b.postings[i] = p
+	}
+}
+
+// write puts the batch in the cache and counts what became of its lines.
+func (b *batch) write(ctx context.Context, q *queries.Queries) (Counts, error) {
+	var cached map[Key]time.Time
+	if len(b.lines) > len(b.postings) {
+		// Some postings stand on several lines; telling what became of each of those needs
+		// the cache as it was before.
+		var err error
+		if cached, err = b.cachedAts(ctx, q); err != nil {
+			return Counts{}, err
+		}
+	}
+	// Sorted, so that two batches with the same postings cannot wait for each other in turn.
+	slices.SortFunc(b.postings, func(x, y Posting) int { return x.Compare(y.Key) })
+	rows, err := q.UpsertPostings(ctx, b.params())
+	if err != nil {
+		return Counts{}, fmt.Errorf("upsert: %w", err)
+	}
+	if cached != nil {
+		return b.count(cached), nil
+	}
+	counts := Counts{Read: int64(len(b.lines)), Unchanged: int64(len(b.lines) - len(rows))}
+	for _, row := range rows {
+		if row.IsNew {
+			counts.Accepted++
+		} else {
+			counts.Updated++
+		}
+	}
+	return counts, nil
+}
+
+// cachedAts reads when the cache last saw the batch's postings.
+func (b *batch) cachedAts(ctx context.Context, q *queries.Queries) (map[Key]time.Time, error) {
+	marketplaces, jobIDs := make([]string, len(b.postings)), make([]string, len(b.postings))
+	for i, p := range b.postings {
+		marketplaces[i], jobIDs[i] = p.Marketplace, p.JobID
+	}
+	rows, err := q.CachedAts(ctx, marketplaces, jobIDs)
+	if err != nil {
+		return nil, fmt.Errorf("read the cache: %w", err)
+	}
+	cached := make(map[Key]time.Time, len(rows))
+	for _, row := range rows {
+		cached[Key{Marketplace: row.Marketplace, JobID: row.JobID}] = row.CachedAt
+	}
+	return cached, nil
+}
+
+// count says what becomes of the lines, one after the other, where the cache stands at cached.
+func (b *batch) count(cached map[Key]time.Time) Counts {
+	var counts Counts
+	for _, l := range b.lines {
+		counts.Read++
+		at, ok := cached[l.key]
+		switch {
+		case !ok:
+			counts.Accepted++
+		case l.cachedAt.After(at):
+			counts.Updated++
+		default:
+			counts.Unchanged++
+			continue
+		}
+		cached[l.key] = l.cachedAt
+	}
+	return counts
+}
+
+// params turns the batch into arrays; what stands for null is said at the query.
+func (b *batch) params() queries.UpsertPostingsParams {
+	var params queries.UpsertPostingsParams
+	for _, p := range b.postings {
+		bid := Bid{}
+		if p.Bid != nil {
+			bid = *p.Bid
+		}
+		params.Marketplaces = append(params.Marketplaces, p.Marketplace)
+		params.JobIDs = append(params.JobIDs, p.JobID)
+		params.CachedAts = append(params.CachedAts, p.CachedAt)
+		params.Titles = append(params.Titles, p.Title)
+		params.Descriptions = append(params.Descriptions, p.Description)
+		params.URLs = append(params.URLs, p.URL)
+		params.BudgetMins = append(params.BudgetMins, orElse(p.BudgetMinCents, -1))
+		params.BudgetMaxs = append(params.BudgetMaxs, orElse(p.BudgetMaxCents, -1))
+		params.Currencies = append(params.Currencies, p.Currency)
+		params.Pricings = append(params.Pricings, p.Pricing)
+		params.Skills = append(params.Skills, strings.Join(p.Skills, "\x1f"))
+		params.PostedAts = append(params.PostedAts, orElse(p.PostedAt, time.Time{}))
+		params.Deadlines = append(params.Deadlines, orElse(p.Deadline, time.Time{}))
+		params.BidAmounts = append(params.BidAmounts, orElse(bid.AmountCents, -1))
+		params.BidPeriods = append(params.BidPeriods, orElse(bid.PeriodDays, -1))
+		params.BidProposals = append(params.BidProposals, bid.Proposal)
+	}
+	return params
+}
+
+func orElse[T any](value *T, absent T) T {
+	if value == nil {
+		return absent
+	}
+	return *value
+}
