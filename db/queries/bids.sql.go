@@ -123,11 +123,11 @@ SELECT count(*)::bigint AS ended FROM ended
 `
 
 type EndBidParams struct {
-	ToStatus   string
-	ID         uuid.UUID
-	FromStatus string
-	Actor      string
-	Detail     json.RawMessage
+	ToStatus   string          `json:"to_status"`
+	ID         uuid.UUID       `json:"id"`
+	FromStatus string          `json:"from_status"`
+	Actor      string          `json:"actor"`
+	Detail     json.RawMessage `json:"detail"`
 }
 
 // Records how a bid ended, with its history. Nothing is owed from then on; a pod that
@@ -199,11 +199,11 @@ WHERE marketplace = $1 AND job_id = $2
 `
 
 type GetCandidateRow struct {
-	CachedAt  time.Time
-	Tries     int32
-	LastError *string
-	Parked    bool
-	NotBefore time.Time
+	CachedAt  time.Time `json:"cached_at"`
+	Tries     int32     `json:"tries"`
+	LastError *string   `json:"last_error"`
+	Parked    bool      `json:"parked"`
+	NotBefore time.Time `json:"not_before"`
 }
 
 func (q *Queries) GetCandidate(ctx context.Context, marketplace string, jobID string) (GetCandidateRow, error) {
@@ -261,11 +261,11 @@ LIMIT $5::integer
 `
 
 type ListBidsParams struct {
-	Status          *string
-	Marketplace     *string
-	BeforeID        *uuid.UUID
-	BeforeCreatedAt *time.Time
-	Page            int32
+	Status          *string    `json:"status"`
+	Marketplace     *string    `json:"marketplace"`
+	BeforeID        *uuid.UUID `json:"before_id"`
+	BeforeCreatedAt *time.Time `json:"before_created_at"`
+	Page            int32      `json:"page"`
 }
 
 // Newest first, a page at a time: the caller passes on where the last page ended.
@@ -335,10 +335,10 @@ SELECT status, delivery_kind, delivery_state, lease_token FROM bids WHERE id = $
 `
 
 type LockBidRow struct {
-	Status        string
-	DeliveryKind  *string
-	DeliveryState *string
-	LeaseToken    int64
+	Status        string  `json:"status"`
+	DeliveryKind  *string `json:"delivery_kind"`
+	DeliveryState *string `json:"delivery_state"`
+	LeaseToken    int64   `json:"lease_token"`
 }
 
 // The row of a bid whose status is about to change.

@@ -207,9 +207,20 @@ ON CONFLICT (marketplace, job_id)
     DO UPDATE SET cached_at = excluded.cached_at, not_before = excluded.not_before, tries = 0, last_error = NULL;
 
 -- name: DueCandidates :many
--- What a pass would take, for dry runs: a page in key order, without locking it.
-SELECT c.marketplace, c.job_id
-FROM candidates AS c
-WHERE c.not_before <= clock_timestamp() AND (c.marketplace, c.job_id) > (@after_marketplace::text, @after_job_id::text)
-ORDER BY c.marketplace, c.job_id
+-- What a pass would take, for dry runs: a page in key order, without locking it. With
+-- reconsider also what ReconsiderPostings would queue.
+SELECT due.marketplace::text AS marketplace, due.job_id::text AS job_id
+FROM (
+    SELECT c.marketplace, c.job_id FROM candidates AS c
+    WHERE c.not_before <= clock_timestamp()
+    UNION
+    SELECT p.marketplace, p.job_id FROM postings AS p
+    WHERE @reconsider::boolean
+        AND p.cached_at >= clock_timestamp() - @posting_ttl::interval
+        AND NOT EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
+) AS due
+WHERE (due.marketplace, due.job_id) > (@after_marketplace::text, @after_job_id::text)
+ORDER BY due.marketplace, due.job_id
 LIMIT @page::integer;

@@ -13,21 +13,46 @@ import (
 )
 
 const DueCandidates = `-- name: DueCandidates :many
-SELECT c.marketplace, c.job_id
-FROM candidates AS c
-WHERE c.not_before <= clock_timestamp() AND (c.marketplace, c.job_id) > ($1::text, $2::text)
-ORDER BY c.marketplace, c.job_id
-LIMIT $3::integer
+SELECT due.marketplace::text AS marketplace, due.job_id::text AS job_id
+FROM (
+    SELECT c.marketplace, c.job_id FROM candidates AS c
+    WHERE c.not_before <= clock_timestamp()
+    UNION
+    SELECT p.marketplace, p.job_id FROM postings AS p
+    WHERE $1::boolean
+        AND p.cached_at >= clock_timestamp() - $2::interval
+        AND NOT EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
+) AS due
+WHERE (due.marketplace, due.job_id) > ($3::text, $4::text)
+ORDER BY due.marketplace, due.job_id
+LIMIT $5::integer
 `
 
-type DueCandidatesRow struct {
-	Marketplace string
-	JobID       string
+type DueCandidatesParams struct {
+	Reconsider       bool          `json:"reconsider"`
+	PostingTTL       time.Duration `json:"posting_ttl"`
+	AfterMarketplace string        `json:"after_marketplace"`
+	AfterJobID       string        `json:"after_job_id"`
+	Page             int32         `json:"page"`
 }
 
-// What a pass would take, for dry runs: a page in key order, without locking it.
-func (q *Queries) DueCandidates(ctx context.Context, afterMarketplace string, afterJobID string, page int32) ([]DueCandidatesRow, error) {
-	rows, err := q.db.Query(ctx, DueCandidates, afterMarketplace, afterJobID, page)
+type DueCandidatesRow struct {
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+}
+
+// What a pass would take, for dry runs: a page in key order, without locking it. With
+// reconsider also what ReconsiderPostings would queue.
+func (q *Queries) DueCandidates(ctx context.Context, arg DueCandidatesParams) ([]DueCandidatesRow, error) {
+	rows, err := q.db.Query(ctx, DueCandidates,
+		arg.Reconsider,
+		arg.PostingTTL,
+		arg.AfterMarketplace,
+		arg.AfterJobID,
+		arg.Page,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +133,9 @@ CROSS JOIN LATERAL (
 `
 
 type FindLiveBidsRow struct {
-	Marketplace string
-	JobID       string
-	ID          uuid.UUID
+	Marketplace string    `json:"marketplace"`
+	JobID       string    `json:"job_id"`
+	ID          uuid.UUID `json:"id"`
 }
 
 // Who won the postings that could not be inserted: a new statement, so a new snapshot.
@@ -181,17 +206,17 @@ SELECT id FROM inserted
 `
 
 type InsertBidsParams struct {
-	IDs                 []uuid.UUID
-	Marketplaces        []string
-	JobIDs              []string
-	CachedAts           []time.Time
-	Amounts             []int64
-	States              []string
-	RunID               *uuid.UUID
-	JudgedAt            time.Time
-	DecidedMarketplaces []string
-	DecidedJobIDs       []string
-	DecidedCachedAts    []time.Time
+	IDs                 []uuid.UUID `json:"ids"`
+	Marketplaces        []string    `json:"marketplaces"`
+	JobIDs              []string    `json:"job_ids"`
+	CachedAts           []time.Time `json:"cached_ats"`
+	Amounts             []int64     `json:"amounts"`
+	States              []string    `json:"states"`
+	RunID               *uuid.UUID  `json:"run_id"`
+	JudgedAt            time.Time   `json:"judged_at"`
+	DecidedMarketplaces []string    `json:"decided_marketplaces"`
+	DecidedJobIDs       []string    `json:"decided_job_ids"`
+	DecidedCachedAts    []time.Time `json:"decided_cached_ats"`
 }
 
 // Inserts the bids, each owing its place from birth, and takes what is decided off the
@@ -238,11 +263,11 @@ JOIN bids AS b ON b.id = d.live_bid_id
 `
 
 type InsertDuplicatesParams struct {
-	CachedAt   *time.Time
-	RunID      *uuid.UUID
-	Now        time.Time
-	IDs        []uuid.UUID
-	LiveBidIDs []uuid.UUID
+	CachedAt   *time.Time  `json:"cached_at"`
+	RunID      *uuid.UUID  `json:"run_id"`
+	Now        time.Time   `json:"now"`
+	IDs        []uuid.UUID `json:"ids"`
+	LiveBidIDs []uuid.UUID `json:"live_bid_ids"`
 }
 
 // Audit rows of attempts by hand that met a live bid.
@@ -314,27 +339,27 @@ LEFT JOIN LATERAL (
 `
 
 type JudgeParams struct {
-	WithdrawnIsClosed bool
-	RebidWindow       time.Duration
-	PostingTTL        time.Duration
-	Marketplaces      []string
-	JobIDs            []string
-	Refreshed         []time.Time
-	Now               *time.Time
+	WithdrawnIsClosed bool          `json:"withdrawn_is_closed"`
+	RebidWindow       time.Duration `json:"rebid_window"`
+	PostingTTL        time.Duration `json:"posting_ttl"`
+	Marketplaces      []string      `json:"marketplaces"`
+	JobIDs            []string      `json:"job_ids"`
+	Refreshed         []time.Time   `json:"refreshed"`
+	Now               *time.Time    `json:"now"`
 }
 
 type JudgeRow struct {
-	Marketplace    string
-	JobID          string
-	JudgedAt       time.Time
-	Outcome        string
-	LiveBidID      uuid.UUID
-	EndedStatus    string
-	TouchedAt      time.Time
-	CachedAt       time.Time
-	BudgetMinCents *int64
-	BudgetMaxCents *int64
-	BidAmountCents *int64
+	Marketplace    string    `json:"marketplace"`
+	JobID          string    `json:"job_id"`
+	JudgedAt       time.Time `json:"judged_at"`
+	Outcome        string    `json:"outcome"`
+	LiveBidID      uuid.UUID `json:"live_bid_id"`
+	EndedStatus    string    `json:"ended_status"`
+	TouchedAt      time.Time `json:"touched_at"`
+	CachedAt       time.Time `json:"cached_at"`
+	BudgetMinCents *int64    `json:"budget_min_cents"`
+	BudgetMaxCents *int64    `json:"budget_max_cents"`
+	BidAmountCents *int64    `json:"bid_amount_cents"`
 }
 
 // What stands against a bid on each posting, by one reading of the clock: the first that
@@ -393,9 +418,9 @@ FROM (
 `
 
 type LockPostingsRow struct {
-	Marketplace string
-	JobID       string
-	Locked      bool
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	Locked      bool   `json:"locked"`
 }
 
 // Tries the lock of each posting, and nothing else: a try-lock in a WHERE clause or
@@ -438,10 +463,10 @@ WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id
 `
 
 type PostponeCandidatesParams struct {
-	Pause        time.Duration
-	Marketplaces []string
-	JobIDs       []string
-	NotBefore    []time.Time
+	Pause        time.Duration `json:"pause"`
+	Marketplaces []string      `json:"marketplaces"`
+	JobIDs       []string      `json:"job_ids"`
+	NotBefore    []time.Time   `json:"not_before"`
 }
 
 // Candidates that stay, past the pass that took them: until a time, or for a pause where
@@ -495,9 +520,9 @@ FROM taken AS t
 `
 
 type TakeCandidatesRow struct {
-	Marketplace string
-	JobID       string
-	Locked      bool
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	Locked      bool   `json:"locked"`
 }
 
 // Takes the next due candidates that no other pod holds, then tries the lock of each.

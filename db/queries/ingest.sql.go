@@ -23,9 +23,9 @@ CROSS JOIN LATERAL (
 `
 
 type CachedAtsRow struct {
-	Marketplace string
-	JobID       string
-	CachedAt    time.Time
+	Marketplace string    `json:"marketplace"`
+	JobID       string    `json:"job_id"`
+	CachedAt    time.Time `json:"cached_at"`
 }
 
 // When the cache last saw each posting, before a batch is written.
@@ -112,28 +112,28 @@ FROM written
 `
 
 type UpsertPostingsParams struct {
-	Marketplaces []string
-	JobIDs       []string
-	CachedAts    []time.Time
-	Titles       []string
-	Descriptions []string
-	URLs         []string
-	BudgetMins   []int64
-	BudgetMaxs   []int64
-	Currencies   []string
-	Pricings     []string
-	Skills       []string
-	PostedAts    []time.Time
-	Deadlines    []time.Time
-	BidAmounts   []int64
-	BidPeriods   []int32
-	BidProposals []string
+	Marketplaces []string    `json:"marketplaces"`
+	JobIDs       []string    `json:"job_ids"`
+	CachedAts    []time.Time `json:"cached_ats"`
+	Titles       []string    `json:"titles"`
+	Descriptions []string    `json:"descriptions"`
+	URLs         []string    `json:"urls"`
+	BudgetMins   []int64     `json:"budget_mins"`
+	BudgetMaxs   []int64     `json:"budget_maxs"`
+	Currencies   []string    `json:"currencies"`
+	Pricings     []string    `json:"pricings"`
+	Skills       []string    `json:"skills"`
+	PostedAts    []time.Time `json:"posted_ats"`
+	Deadlines    []time.Time `json:"deadlines"`
+	BidAmounts   []int64     `json:"bid_amounts"`
+	BidPeriods   []int32     `json:"bid_periods"`
+	BidProposals []string    `json:"bid_proposals"`
 }
 
 type UpsertPostingsRow struct {
-	Marketplace string
-	JobID       string
-	IsNew       bool
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	IsNew       bool   `json:"is_new"`
 }
 
 // Puts a batch in the cache and, in the same statement, every new or refreshed posting in

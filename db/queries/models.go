@@ -13,110 +13,110 @@ import (
 
 // Bids. Live while status is ACTIVE, from the claim to the end of the bid's life.
 type Bid struct {
-	ID          uuid.UUID
-	Marketplace string
+	ID          uuid.UUID `json:"id"`
+	Marketplace string    `json:"marketplace"`
 	// The account at the marketplace that bids.
-	Account string
-	JobID   string
+	Account string `json:"account"`
+	JobID   string `json:"job_id"`
 	// ACTIVE -> WITHDRAWN -> REJECTED, ACTIVE -> REJECTED, ACTIVE -> WON | LOST. DUPLICATE: audit of an attempt by hand that lost.
-	Status string
+	Status string `json:"status"`
 	// The amount in hundredths of the currency; null only for duplicates.
-	AmountCents *int64
-	Currency    string
-	PeriodDays  *int32
-	Proposal    *string
+	AmountCents *int64  `json:"amount_cents"`
+	Currency    string  `json:"currency"`
+	PeriodDays  *int32  `json:"period_days"`
+	Proposal    *string `json:"proposal"`
 	// cached_at of the posting's content that was bid on.
-	PostingCachedAt *time.Time
+	PostingCachedAt *time.Time `json:"posting_cached_at"`
 	// The marketplace's own id of the bid.
-	ExternalBidID *string
+	ExternalBidID *string `json:"external_bid_id"`
 	// Found live at the marketplace without having been sent from here, and adopted.
-	IsForeign bool
+	IsForeign bool `json:"is_foreign"`
 	// When the marketplace is known to have accepted it.
-	SubmittedAt *time.Time
+	SubmittedAt *time.Time `json:"submitted_at"`
 	// Why it was withdrawn; written by the transition, not by the request.
-	WithdrawnReason *string
+	WithdrawnReason *string `json:"withdrawn_reason"`
 	// When it was withdrawn; written by the transition, not by the request.
-	WithdrawalTimestamp *time.Time
+	WithdrawalTimestamp *time.Time `json:"withdrawal_timestamp"`
 	// For DUPLICATE: the live bid that was there first.
-	DuplicateOf *uuid.UUID
+	DuplicateOf *uuid.UUID `json:"duplicate_of"`
 	// The run that claimed it.
-	RunID     *uuid.UUID
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	RunID     *uuid.UUID `json:"run_id"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
 	// What the bid owes its marketplace: place, withdraw, or nothing (null).
-	DeliveryKind *string
+	DeliveryKind *string `json:"delivery_kind"`
 	// awaiting_approval, pending, leased or review.
-	DeliveryState *string
+	DeliveryState *string `json:"delivery_state"`
 	// Failed attempts of the owed delivery.
-	DeliveryAttempts int32
+	DeliveryAttempts int32 `json:"delivery_attempts"`
 	// When the owed delivery is due.
-	NextAttemptAt *time.Time
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	// Until when a pod owns the delivery.
-	LeaseExpiresAt *time.Time
+	LeaseExpiresAt *time.Time `json:"lease_expires_at"`
 	// Grows with every owner and every change by hand: a result is recorded only under its own token.
-	LeaseToken int64
+	LeaseToken int64 `json:"lease_token"`
 	// What went wrong last with the owed delivery.
-	LastError *string
+	LastError *string `json:"last_error"`
 	// POSTs armed and not known to be unexecuted. 0 means never sent, and nothing else does.
-	PlacePosts int32
+	PlacePosts int32 `json:"place_posts"`
 	// When the first POST was armed.
-	FirstPostAt *time.Time
+	FirstPostAt *time.Time `json:"first_post_at"`
 	// When the last POST was armed.
-	LastPostAt *time.Time
-	ApprovedAt *time.Time
+	LastPostAt *time.Time `json:"last_post_at"`
+	ApprovedAt *time.Time `json:"approved_at"`
 	// Who approved the sending, where approval is required.
-	ApprovedBy *string
+	ApprovedBy *string `json:"approved_by"`
 	// When a withdrawal was first asked for; stops every further POST.
-	WithdrawRequestedAt *time.Time
+	WithdrawRequestedAt *time.Time `json:"withdraw_requested_at"`
 	// The reason given with the first request.
-	WithdrawRequestedReason *string
+	WithdrawRequestedReason *string `json:"withdraw_requested_reason"`
 	// Who asked first.
-	WithdrawRequestedBy *string
+	WithdrawRequestedBy *string `json:"withdraw_requested_by"`
 }
 
 // Append-only history of everything that happened to a bid after its insert.
 type BidEvent struct {
-	ID    int64
-	BidID uuid.UUID
-	At    time.Time
+	ID    int64     `json:"id"`
+	BidID uuid.UUID `json:"bid_id"`
+	At    time.Time `json:"at"`
 	// Who did it: a person, or the part of the program.
-	Actor string
+	Actor string `json:"actor"`
 	// Status before, where it changed.
-	FromStatus *string
+	FromStatus *string `json:"from_status"`
 	// Status after, where it changed.
-	ToStatus *string
-	Detail   json.RawMessage
+	ToStatus *string         `json:"to_status"`
+	Detail   json.RawMessage `json:"detail"`
 }
 
 // The cache of postings: the newest content of each job that a scanner has seen.
 type Posting struct {
 	// Name of the marketplace in its normal form: lower case, no alias.
-	Marketplace string
+	Marketplace string `json:"marketplace"`
 	// The marketplace's own id of the job, byte for byte.
-	JobID string
+	JobID string `json:"job_id"`
 	// When the scanner read this content. Moves only forward; freshness is measured from it.
-	CachedAt    time.Time
-	Title       string
-	Description string
-	URL         *string
+	CachedAt    time.Time `json:"cached_at"`
+	Title       string    `json:"title"`
+	Description string    `json:"description"`
+	URL         *string   `json:"url"`
 	// Lower end of the client's budget in hundredths of the currency.
-	BudgetMinCents *int64
+	BudgetMinCents *int64 `json:"budget_min_cents"`
 	// Upper end of the client's budget in hundredths of the currency.
-	BudgetMaxCents *int64
-	Currency       string
+	BudgetMaxCents *int64 `json:"budget_max_cents"`
+	Currency       string `json:"currency"`
 	// fixed or hourly; null when the marketplace does not say.
-	Pricing  *string
-	Skills   []string
-	PostedAt *time.Time
-	Deadline *time.Time
+	Pricing  *string    `json:"pricing"`
+	Skills   []string   `json:"skills"`
+	PostedAt *time.Time `json:"posted_at"`
+	Deadline *time.Time `json:"deadline"`
 	// The amount that the scanner wants bid; null: derived from the budget.
-	BidAmountCents *int64
+	BidAmountCents *int64 `json:"bid_amount_cents"`
 	// The period that the scanner wants offered, in days.
-	BidPeriodDays *int32
+	BidPeriodDays *int32 `json:"bid_period_days"`
 	// The text that the scanner wants sent.
-	BidProposal *string
+	BidProposal *string `json:"bid_proposal"`
 	// How often newer content has replaced the first one.
-	Refreshes int32
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	Refreshes int32     `json:"refreshes"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
 }

@@ -24,10 +24,10 @@ ORDER BY since, key
 `
 
 type HeldAdvisoryLocksRow struct {
-	Key             int64
-	Pid             int32
-	ApplicationName string
-	Since           time.Time
+	Key             int64     `json:"key"`
+	Pid             int32     `json:"pid"`
+	ApplicationName string    `json:"application_name"`
+	Since           time.Time `json:"since"`
 }
 
 // Advisory locks with one 64-bit key that sessions of this database hold.
@@ -96,8 +96,8 @@ WHERE NOT has_table_privilege(n.object, n.privilege)
 `
 
 type MissingRightsRow struct {
-	Object    string
-	Privilege string
+	Object    string `json:"object"`
+	Privilege string `json:"privilege"`
 }
 
 // What this role lacks for the commands of a worker.
@@ -130,10 +130,10 @@ LIMIT $1::integer
 `
 
 type ParkedCandidatesRow struct {
-	Marketplace string
-	JobID       string
-	Tries       int32
-	LastError   string
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	Tries       int32  `json:"tries"`
+	LastError   string `json:"last_error"`
 }
 
 func (q *Queries) ParkedCandidates(ctx context.Context, page int32) ([]ParkedCandidatesRow, error) {
@@ -168,9 +168,9 @@ WHERE bid_lock_key(p.marketplace, p.job_id) = ANY($1::bigint[])
 `
 
 type PostingsOfLockKeysRow struct {
-	Marketplace string
-	JobID       string
-	Key         int64
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	Key         int64  `json:"key"`
 }
 
 // Which postings these keys belong to. Reads every key of the cache: a hash has no way back.
@@ -203,10 +203,10 @@ SELECT
 `
 
 type QueueFactsRow struct {
-	Due        int64
-	Parked     int64
-	Owed       int64
-	OldestOwed time.Time
+	Due        int64     `json:"due"`
+	Parked     int64     `json:"parked"`
+	Owed       int64     `json:"owed"`
+	OldestOwed time.Time `json:"oldest_owed"`
 }
 
 func (q *Queries) QueueFacts(ctx context.Context) (QueueFactsRow, error) {
@@ -244,24 +244,24 @@ SELECT
 `
 
 type ServerFactsRow struct {
-	Version                 string
-	VersionNum              int32
-	Encoding                string
-	InRecovery              bool
-	ReadOnly                bool
-	Isolation               string
-	Fsync                   bool
-	FullPageWrites          bool
-	SynchronousCommit       string
-	MaxLocksPerTransaction  int32
-	MaxConnections          int32
-	MaxPreparedTransactions int32
-	ReservedConnections     int32
-	Connections             int32
-	Role                    string
-	Superuser               bool
-	Schema                  string
-	Now                     time.Time
+	Version                 string    `json:"version"`
+	VersionNum              int32     `json:"version_num"`
+	Encoding                string    `json:"encoding"`
+	InRecovery              bool      `json:"in_recovery"`
+	ReadOnly                bool      `json:"read_only"`
+	Isolation               string    `json:"isolation"`
+	Fsync                   bool      `json:"fsync"`
+	FullPageWrites          bool      `json:"full_page_writes"`
+	SynchronousCommit       string    `json:"synchronous_commit"`
+	MaxLocksPerTransaction  int32     `json:"max_locks_per_transaction"`
+	MaxConnections          int32     `json:"max_connections"`
+	MaxPreparedTransactions int32     `json:"max_prepared_transactions"`
+	ReservedConnections     int32     `json:"reserved_connections"`
+	Connections             int32     `json:"connections"`
+	Role                    string    `json:"role"`
+	Superuser               bool      `json:"superuser"`
+	Schema                  string    `json:"schema"`
+	Now                     time.Time `json:"now"`
 }
 
 // What doctor looks at, in one reading.

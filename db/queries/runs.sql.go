@@ -26,12 +26,12 @@ WHERE started_at >= clock_timestamp() - coalesce($1::interval, interval '1000 ye
 `
 
 type CountRunsRow struct {
-	Runs          int64
-	Unfinished    int64
-	LockAttempts  int64
-	LockSuccesses int64
-	LockConflicts int64
-	LockTimeouts  int64
+	Runs          int64 `json:"runs"`
+	Unfinished    int64 `json:"unfinished"`
+	LockAttempts  int64 `json:"lock_attempts"`
+	LockSuccesses int64 `json:"lock_successes"`
+	LockConflicts int64 `json:"lock_conflicts"`
+	LockTimeouts  int64 `json:"lock_timeouts"`
 }
 
 func (q *Queries) CountRuns(ctx context.Context, since *time.Duration) (CountRunsRow, error) {
@@ -78,10 +78,10 @@ RETURNING started_at
 `
 
 type StartRunParams struct {
-	ID      uuid.UUID
-	Kind    string
-	Host    string
-	Version string
+	ID      uuid.UUID `json:"id"`
+	Kind    string    `json:"kind"`
+	Host    string    `json:"host"`
+	Version string    `json:"version"`
 }
 
 func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (time.Time, error) {
@@ -107,9 +107,9 @@ ORDER BY k.key, r.key
 `
 
 type SumDeliveriesRow struct {
-	Kind   string
-	Result string
-	Total  int64
+	Kind   string `json:"kind"`
+	Result string `json:"result"`
+	Total  int64  `json:"total"`
 }
 
 func (q *Queries) SumDeliveries(ctx context.Context, since *time.Duration) ([]SumDeliveriesRow, error) {
@@ -142,8 +142,8 @@ ORDER BY o.key
 `
 
 type SumOutcomesRow struct {
-	Outcome string
-	Total   int64
+	Outcome string `json:"outcome"`
+	Total   int64  `json:"total"`
 }
 
 func (q *Queries) SumOutcomes(ctx context.Context, since *time.Duration) ([]SumOutcomesRow, error) {

@@ -45,8 +45,8 @@ SELECT version::bigint AS version, dirty FROM schema_migrations LIMIT 1
 `
 
 type SchemaVersionRow struct {
-	Version int64
-	Dirty   bool
+	Version int64 `json:"version"`
+	Dirty   bool  `json:"dirty"`
 }
 
 func (q *Queries) SchemaVersion(ctx context.Context) (SchemaVersionRow, error) {
@@ -66,11 +66,11 @@ SELECT
 `
 
 type ServerStateRow struct {
-	InRecovery bool
-	ReadOnly   bool
-	Version    int32
-	Schema     string
-	Migrated   bool
+	InRecovery bool   `json:"in_recovery"`
+	ReadOnly   bool   `json:"read_only"`
+	Version    int32  `json:"version"`
+	Schema     string `json:"schema"`
+	Migrated   bool   `json:"migrated"`
 }
 
 // Whether this server may coordinate at all: a standby grants advisory locks of its own.
@@ -107,16 +107,16 @@ SELECT
 `
 
 type SetLimitsParams struct {
-	StatementTimeout string
-	LockTimeout      string
-	IdleTimeout      string
-	LockTTL          string
-	Seqscan          string
+	StatementTimeout string `json:"statement_timeout"`
+	LockTimeout      string `json:"lock_timeout"`
+	IdleTimeout      string `json:"idle_timeout"`
+	LockTTL          string `json:"lock_ttl"`
+	Seqscan          string `json:"seqscan"`
 }
 
 type SetLimitsRow struct {
-	Isolation string
-	Settings  int32
+	Isolation string `json:"isolation"`
+	Settings  int32  `json:"settings"`
 }
 
 // First statement of every transaction: the server ends what its client cannot.

@@ -33,8 +33,8 @@ func (c *Claimer) Attempt(ctx context.Context, key posting.Key, options AttemptO
 	b := &batch{attempts: []Attempt{{Key: key}}, audit: true, amountCents: options.AmountCents}
 	a := &b.attempts[0]
 	err := untilUnlocked(ctx, options.Wait, func(ctx context.Context) error {
+		a.Waited = time.Since(started) // until the last try
 		_ = c.settle(context.WithoutCancel(ctx), b, takeAttempts) // an outage is in a.Err too
-		a.Waited = time.Since(started)
 		if a.Outcome == Locked {
 			return ErrLocked
 		}

@@ -78,12 +78,13 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 	})
 }
 
-// Rehearse says what [Ingest] would do, and changes nothing. It also returns the postings
-// that the cache would then hold newer, without their descriptions; unlike Ingest it keeps
-// those in memory.
-func Rehearse(ctx context.Context, tx queries.DBTX, d *Decoder, observer Observer) (Counts, map[Key]Posting, error) {
-	fresh := map[Key]Posting{}
-	counts, err := collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+// Rehearse says what [Ingest] would do, and changes nothing. It adds to fresh the postings
+// that the cache would then hold newer, without their descriptions: unlike Ingest it keeps
+// those in memory. fresh may hold what an earlier Rehearse has found.
+func Rehearse(
+	ctx context.Context, tx queries.DBTX, d *Decoder, fresh map[Key]Posting, observer Observer,
+) (Counts, error) {
+	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
 		cached, err := b.cachedAts(ctx, queries.New(tx))
 		if err != nil {
 			return Counts{}, err
@@ -99,7 +100,6 @@ func Rehearse(ctx context.Context, tx queries.DBTX, d *Decoder, observer Observe
 		}
 		return b.count(cached), nil
 	})
-	return counts, fresh, err
 }
 
 // collect reads all lines and hands the postings on in batches.
@@ -131,7 +131,7 @@ func collect(
 		case errors.Is(err, io.EOF):
 			return counts, flush()
 		case err != nil:
-			return counts, errors.Join(fmt.Errorf("read postings after line %d: %w", d.lines.number, err), flush())
+			return counts, errors.Join(err, flush())
 		case item.Blank:
 			counts.Read++
 			counts.Blank++

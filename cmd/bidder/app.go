@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/embedded"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// version is set by the linker in releases.
+var version = "" //nolint:gochecknoglobals // the linker needs it
+
+// app is one call of the program and all it may look at.
+type app struct {
+	args           []string
+	environ        []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	output  string // -o
+	started bool   // a command's own code has run: later errors are not usage
+}
+
+// run runs the command line and returns the exit code.
+func run(ctx context.Context, a *app) int {
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.started {
+		err = usageError{fmt.Errorf("%w\nRun `bidder --help` to see how it is used", err)}
+	}
+	if err != nil && err.Error() != "" {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(a.stderr, "bidder:", strings.TrimRight(line, "\n"))
+		}
+	}
+	return exitCode(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bidder",
+		Short: "Bid on each posting exactly once, from any number of pods",
+		Long: `bidder claims postings of freelance marketplaces exactly once, however many
+processes try at the same time. Postgres is the only coordinator.
+
+Every setting is an environment variable, and many are flags too; flags win.
+` + "`bidder config check`" + ` lists them all with their values and where those come from.
+
+Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
+3 done with something for a person, 4 database not usable (run again later),
+130 and 143 interrupted.`,
+		Example: `  bidder migrate up
+  bidder run --postings postings.ndjson
+  bidder why upwork '~01abc'
+  bidder --embedded run --postings examples/postings.ndjson --cached-at now`,
+		Version:       programVersion(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetVersionTemplate("bidder {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.String("config", "", "configuration file (YAML) [BIDDER_CONFIG]")
+	flags.String("database-url", "", "Postgres URL or libpq keywords; prefer the variable, other users see flags [DATABASE_URL]")
+	flags.String("embedded", "", "use a private Postgres in the state directory [BIDDER_EMBEDDED]")
+	flags.String("state-dir", "", "directory of the private Postgres [BIDDER_STATE_DIR]")
+	flags.String("dry-run", "", "say what would be done, and do nothing [BIDDER_DRY_RUN]")
+	flags.String("log-level", "", "debug, info, warn or error [BIDDER_LOG_LEVEL]")
+	flags.String("log-format", "", "text or json [BIDDER_LOG_FORMAT]")
+	flags.Lookup("embedded").NoOptDefVal = "true"
+	flags.Lookup("dry-run").NoOptDefVal = "true"
+	flags.StringVarP(&a.output, "output", "o", "table", "what to print: table or json")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	root.AddCommand(
+		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.grantsCommand(),
+	)
+	return root
+}
+
+// settings adds flags for settings that matter to one command.
+func settings(cmd *cobra.Command, flags ...string) {
+	meanings := map[string]string{}
+	for _, s := range variables() {
+		meanings[config.FlagName(s.Name)] = fmt.Sprintf("%s [%s] (default %s)", s.Meaning, s.Name, s.Value)
+	}
+	for _, name := range flags {
+		cmd.Flags().String(name, "", meanings["--"+name])
+	}
+}
+
+// variables are all settings with their defaults.
+func variables() []config.Setting {
+	defaults, _ := config.Load(config.Source{}) //nolint:errcheck // nothing is set, so nothing is wrong
+	return defaults.Settings()
+}
+
+// action wraps a command's code: what fails before it is wrong usage.
+func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		for _, output := range outputs {
+			if a.output == output {
+				a.started = true
+				return do(cmd, args)
+			}
+		}
+		return fmt.Errorf("--output %q is not one of %s", a.output, strings.Join(outputs, ", "))
+	}
+}
+
+// Outputs of commands.
+var tableOrJSON = []string{"table", "json"} //nolint:gochecknoglobals // a constant
+
+// load reads the configuration.
+func (a *app) load(cmd *cobra.Command, needDatabase bool) (config.Config, error) {
+	home, _ := os.UserHomeDir() //nolint:errcheck // config says what is missing without it
+	source := config.Source{
+		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, UID: os.Getuid(), Home: home,
+		Open: func(name string) (io.ReadCloser, error) { return os.Open(name) }, //nolint:gosec // the user's own file
+	}
+	for _, s := range variables() {
+		if f := cmd.Flags().Lookup(strings.TrimPrefix(config.FlagName(s.Name), "--")); f != nil && f.Changed {
+			source.Flags[s.Name] = f.Value.String()
+		}
+	}
+	return config.Load(source) //nolint:wrapcheck // it lists the problems
+}
+
+// logger logs to stderr: for people on a terminal, else as JSON.
+func (a *app) logger(c config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" || c.LogFormat == "" && !isTerminal(a.stderr) {
+		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// session is a loaded configuration and a database to work with.
+type session struct {
+	config.Config
+	log  *slog.Logger
+	url  string
+	pool *pgxpool.Pool
+	end  []func()
+}
+
+// connect loads the configuration and connects to its database, whatever state that is in.
+func (a *app) connect(cmd *cobra.Command) (*session, error) {
+	c, err := a.load(cmd, true)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{Config: c, log: a.logger(c), url: c.DatabaseURL.Reveal()}
+	if c.Embedded {
+		server, err := embedded.Start(cmd.Context(), embedded.Options{StateDir: c.StateDir, Migrate: db.MigrateUp, Log: s.log})
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it says where and what to do
+		}
+		s.url = server.DSN()
+		s.end = append(s.end, func() { s.stopEmbedded(cmd.Context(), server) })
+	}
+	s.pool, err = db.Connect(cmd.Context(), db.Options{
+		URL: s.url, MaxConns: int32(c.MaxConns), Application: cmd.CommandPath(), //nolint:gosec // at most 1000
+	})
+	if err != nil {
+		s.close()
+		return nil, err //nolint:wrapcheck // db wraps its own
+	}
+	s.end = append(s.end, s.pool.Close)
+	return s, nil
+}
+
+// open is connect to a database that is ready for work.
+func (a *app) open(cmd *cobra.Command) (*session, error) {
+	s, err := a.connect(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.CheckSchema(cmd.Context(), s.pool); err != nil {
+		s.close()
+		return nil, err //nolint:wrapcheck // db wraps its own
+	}
+	return s, nil
+}
+
+func (s *session) close() {
+	for i := len(s.end) - 1; i >= 0; i-- {
+		s.end[i]()
+	}
+}
+
+// embeddedStopTimeout bounds the wait for the private server to shut down.
+const embeddedStopTimeout = 20 * time.Second
+
+func (s *session) stopEmbedded(ctx context.Context, server *embedded.Server) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), embeddedStopTimeout)
+	defer cancel()
+	if err := server.Stop(ctx); err != nil {
+		s.log.Warn("the private Postgres is still shutting down", "error", err)
+	}
+}
+
+// lockLimits are the limits of the claim.
+func (s *session) lockLimits() bidding.Limits {
+	return bidding.Limits{TTL: s.LockTTL, Statement: s.StatementTimeout, Wait: s.LockWait}
+}
+
+// writeLimits are the limits of transactions that hold no posting's lock.
+func (s *session) writeLimits() db.Limits {
+	return db.Limits{Statement: s.StatementTimeout, Lock: s.StatementTimeout, Idle: s.StatementTimeout, Life: s.LockTTL}
+}
+
+// rules are what claims check, from the configuration.
+func (s *session) rules() bidding.Rules {
+	return bidding.Rules{
+		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow,
+		Policy: bidding.Budget{
+			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
+			SwitchedOff:   func(marketplace string) bool { return s.Handler(marketplace) == config.HandlerNone },
+			NeedsApproval: func(marketplace string) bool { return s.Marketplace(marketplace).Approval == config.ApprovalRequired },
+		}.Decide,
+	}
+}
+
+// parseKey is posting.ParseKey for arguments.
+func parseKey(marketplace, jobID string) (posting.Key, error) {
+	key, err := posting.ParseKey(marketplace, jobID)
+	if err != nil {
+		return posting.Key{}, usageError{err}
+	}
+	return key, nil
+}
+
+// programVersion is the version of the release, or what the build knows of the sources.
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return "devel-" + setting.Value[:min(len(setting.Value), 12)]
+		}
+	}
+	return "devel"
+}
+
+// refuseDryRun is for commands that cannot simulate what they do.
+func refuseDryRun(c config.Config, command string) error {
+	if c.DryRun {
+		return usageError{errors.New(command + " cannot be simulated: run it without --dry-run (BIDDER_DRY_RUN)")}
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/pkg/config"
+)
+
+type settingJSON struct {
+	Name    string        `json:"name"`
+	Value   string        `json:"value"`
+	From    config.Origin `json:"from"`
+	Meaning string        `json:"meaning"`
+}
+
+func (a *app) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "config", Short: "Look at the configuration",
+		Example: "  bidder config check",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
+	}
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and show what applies",
+		Long: `Reads flags, environment and file as every command does, and prints each setting with
+its value and where that comes from, or everything that is wrong. No database is
+needed. Secrets are never shown.`,
+		Example: `  bidder config check
+  BIDDER_CONFIG=bidder.yaml bidder config check -o json`,
+		Args: cobra.NoArgs,
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(cmd, false)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				page := list[settingJSON]{Items: []settingJSON{}}
+				for _, s := range c.Settings() {
+					page.Items = append(page.Items, settingJSON(s))
+				}
+				return printJSON(a.stdout, page)
+			}
+			t := newTable(a.stdout, "setting", "value", "from", "meaning")
+			for _, s := range c.Settings() {
+				value := s.Value
+				if value == "" {
+					value = "-"
+				}
+				t.AppendRow([]any{s.Name, printable(value, 60), printable(string(s.From), 60), s.Meaning})
+			}
+			t.Render()
+			if !c.DatabaseURL.IsSet() && !c.Embedded {
+				fmt.Fprintln(a.stderr, "Note: DATABASE_URL is not set; every command that needs a database will say so.")
+			}
+			return nil
+		}),
+	}
+	settings(check, "batch", "workers", "max-conns", "posting-ttl", "rebid-window", "lock-wait", "lock-ttl", "statement-timeout")
+	cmd.AddCommand(check)
+	return cmd
+}

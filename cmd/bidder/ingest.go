@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// maxReportedRejects bounds the rejects in a report; --rejects writes them all.
+const maxReportedRejects = 1000
+
+type ingestReport struct {
+	posting.Counts
+	Rejects []*posting.Reject `json:"rejects"`
+	Notes   map[string]int    `json:"notes"`
+}
+
+func (a *app) ingestCommand() *cobra.Command {
+	var in input
+	cmd := &cobra.Command{
+		Use:   "ingest FILE...|-",
+		Short: "Put postings in the cache",
+		Long: `Reads postings, one JSON object per line (NDJSON), and puts them in the cache.
+New postings and newer content become candidates, which the next run decides on.
+
+A bad line is rejected alone, with its number and the reason; all others are kept,
+and the exit code is 3. Reading the same file again is harmless.`,
+		Example: `  bidder ingest postings.ndjson
+  bidder ingest --cached-at now --rejects bad.ndjson monday.ndjson tuesday.ndjson
+  my-scanner | bidder ingest -`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			in.names = args
+			return a.ingest(cmd, &in)
+		}),
+	}
+	in.flags(cmd)
+	settings(cmd, "statement-timeout")
+	return cmd
+}
+
+func (a *app) ingest(cmd *cobra.Command, in *input) (err error) {
+	s, err := a.connectTo(cmd, in)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	defer in.close(&err)
+	report, _, readErr := a.read(cmd.Context(), s, in)
+	if readErr != nil && exitCode(readErr) != codePerson {
+		s.log.Warn("not everything was read; what was read before is kept", "read", report.Read)
+		return readErr
+	}
+	if a.output == "json" {
+		return errors.Join(printJSON(a.stdout, report), readErr)
+	}
+	t := newTable(a.stdout, "read", "accepted", "updated", "unchanged", "rejected", "blank")
+	t.AppendRow([]any{report.Read, report.Accepted, report.Updated, report.Unchanged, report.Rejected, report.Blank})
+	t.Render()
+	if s.DryRun {
+		fmt.Fprintln(a.stdout, "Dry run: nothing was written.")
+	}
+	return readErr
+}
+
+// input are the files that a command reads postings from.
+type input struct {
+	names    []string
+	cachedAt string
+	rejects  string
+
+	files      []*os.File
+	rejectFile *os.File
+}
+
+func (in *input) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&in.cachedAt, "cached-at", "", "cached_at of lines that have none: an RFC 3339 time, or now")
+	cmd.Flags().StringVar(&in.rejects, "rejects", "", "write rejected lines' numbers and reasons to this file, as NDJSON")
+}
+
+// connectTo opens the input before the database: a missing file means that nothing was touched.
+func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
+	if err := in.open(a.stdin); err != nil {
+		return nil, err
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		in.close(&err)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (in *input) open(stdin io.Reader) (err error) {
+	defer func() {
+		if err != nil {
+			in.close(&err)
+		}
+	}()
+	if in.cachedAt != "" && in.cachedAt != "now" {
+		if _, err := posting.ParseTime(in.cachedAt); err != nil {
+			return usageError{fmt.Errorf("--cached-at: %w", err)}
+		}
+	}
+	for _, name := range in.names {
+		if name == "-" {
+			if f, ok := stdin.(*os.File); ok && isTerminal(f) {
+				return usageError{errors.New("standard input is a terminal: pipe postings in, or name a file")}
+			}
+			in.files = append(in.files, nil)
+			continue
+		}
+		file, err := os.Open(name) //nolint:gosec // the user's own file
+		if err != nil {
+			return usageError{err}
+		}
+		in.files = append(in.files, file)
+		if info, err := file.Stat(); err == nil && info.IsDir() {
+			return usageError{fmt.Errorf("%s is a directory: name its files", name)}
+		}
+	}
+	if in.rejects != "" {
+		if in.rejectFile, err = os.Create(in.rejects); err != nil { //nolint:gosec // the user's own file
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+func (in *input) close(err *error) {
+	for _, file := range in.files {
+		if file != nil {
+			_ = file.Close() // only read from
+		}
+	}
+	if in.rejectFile != nil {
+		*err = errors.Join(*err, in.rejectFile.Close())
+	}
+}
+
+// read ingests all files, or rehearses that in a dry run; then it also returns what the
+// cache would hold newer. Its error is a personError when only lines were rejected.
+func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, map[posting.Key]posting.Posting, error) {
+	report := ingestReport{Rejects: []*posting.Reject{}, Notes: map[string]int{}}
+	fresh := map[posting.Key]posting.Posting{}
+	now, err := queries.New(s.pool).Now(ctx)
+	if err != nil {
+		return report, nil, fmt.Errorf("read the database's clock: %w", err)
+	}
+	options := posting.Options{Now: now, DefaultCurrency: s.DefaultCurrency}
+	switch in.cachedAt {
+	case "":
+	case "now":
+		options.CachedAt = now
+	default:
+		options.CachedAt, _ = posting.ParseTime(in.cachedAt) // checked when it was opened
+	}
+	for i, name := range in.names {
+		reader, size := a.stdin, int64(-1)
+		if file := in.files[i]; file != nil {
+			reader = file
+			if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+				size = info.Size()
+			}
+		}
+		bar := a.byteProgress("reading "+name, size)
+		d := posting.NewDecoder(io.TeeReader(reader, bar), options)
+		observer := posting.Observer{Rejected: func(r *posting.Reject) error {
+			return a.rejected(s, in, name, &report, r)
+		}}
+		var counts posting.Counts
+		if s.DryRun {
+			err = db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
+				var err error
+				counts, err = posting.Rehearse(ctx, tx, d, fresh, observer)
+				return err //nolint:wrapcheck // below
+			})
+		} else {
+			counts, err = posting.Ingest(ctx, s.pool, s.writeLimits(), d, observer)
+		}
+		bar.finish()
+		report.Counts = report.Add(counts)
+		for code, n := range d.Notes() {
+			report.Notes[code] += n
+		}
+		if err != nil {
+			return report, nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for code, n := range report.Notes {
+		s.log.Info("note on the postings", "code", code, "times", n)
+	}
+	if report.Rejected > 0 {
+		return report, fresh, personError{}
+	}
+	return report, fresh, nil
+}
+
+// maxLoggedRejects bounds the rejects that are logged one by one.
+const maxLoggedRejects = 20
+
+func (a *app) rejected(s *session, in *input, name string, report *ingestReport, r *posting.Reject) error {
+	if len(report.Rejects) < maxReportedRejects {
+		report.Rejects = append(report.Rejects, r)
+	}
+	switch n := len(report.Rejects); {
+	case n <= maxLoggedRejects:
+		s.log.Warn("line rejected", "file", name, "line", r.Line, "code", r.Code, "reason", r.Message)
+	case n == maxLoggedRejects+1:
+		s.log.Warn("more lines are rejected; --rejects FILE keeps them all", "file", name)
+	}
+	if in.rejectFile == nil {
+		return nil
+	}
+	if err := json.NewEncoder(in.rejectFile).Encode(r); err != nil {
+		return fmt.Errorf("write %s: %w", in.rejects, err)
+	}
+	return nil
+}
+
+// since is how long ago t was, for people.
+func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }

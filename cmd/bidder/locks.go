@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+func (a *app) keyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "key MARKETPLACE JOB_ID",
+		Short: "Print the lock key of a posting, as text and as Postgres sees it",
+		Long: `Prints the key under which a posting is locked, and the 64-bit number that Postgres
+makes of it. With that number any SQL client can take or see the lock.`,
+		Example: `  bidder key upwork '~01abc'
+  psql -c "SELECT pg_try_advisory_lock($(bidder key upwork '~01abc' -o json | jq -r .bigint))"`,
+		Args: cobra.ExactArgs(2),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			key, err := parseKey(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			s, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			number, err := queries.New(s.pool).LockKey(cmd.Context(), key.Marketplace, key.JobID)
+			if err != nil {
+				return fmt.Errorf("compute the key: %w", err)
+			}
+			if a.output == "json" {
+				return printJSON(a.stdout, struct {
+					Key    string `json:"key"`
+					Bigint string `json:"bigint"` // a string: JSON numbers lose digits in many readers
+				}{key.LockKey(), strconv.FormatInt(number, 10)})
+			}
+			t := newTable(a.stdout)
+			t.AppendRow([]any{"key", printable(key.LockKey(), 600)})
+			t.AppendRow([]any{"bigint", number})
+			t.Render()
+			return nil
+		}),
+	}
+}
+
+type lockJSON struct {
+	Marketplace     string    `json:"marketplace"`
+	JobID           string    `json:"job_id"`
+	PID             int32     `json:"pid"`
+	ApplicationName string    `json:"application_name"`
+	Since           time.Time `json:"since"`
+}
+
+func (a *app) locksCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "locks",
+		Short: "Who holds the lock of which posting, since when",
+		Long: `Lists the locks on postings that are held now. Claims hold them for milliseconds: a
+lock that is seconds old belongs to a holder that hangs, and the server ends it when
+BIDDER_LOCK_TTL is over.`,
+		Example: `  bidder locks
+  bidder locks -o json`,
+		Args: cobra.NoArgs,
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error { return a.locks(cmd) }),
+	}
+}
+
+func (a *app) locks(cmd *cobra.Command) error {
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	q := queries.New(s.pool)
+	held, err := q.HeldAdvisoryLocks(cmd.Context())
+	if err != nil {
+		return fmt.Errorf("list locks: %w", err)
+	}
+	byKey := map[int64]queries.PostingsOfLockKeysRow{}
+	if len(held) > 0 {
+		keys := make([]int64, len(held))
+		for i, lock := range held {
+			keys[i] = lock.Key
+		}
+		rows, err := q.PostingsOfLockKeys(cmd.Context(), keys)
+		if err != nil {
+			return fmt.Errorf("find the postings of %d locks: %w", len(keys), err)
+		}
+		for _, row := range rows {
+			byKey[row.Key] = row
+		}
+	}
+	page := list[lockJSON]{Items: []lockJSON{}}
+	for _, lock := range held {
+		if p, ok := byKey[lock.Key]; ok { // others are no posting's: a migration's, another program's
+			page.Items = append(page.Items, lockJSON{p.Marketplace, p.JobID, lock.Pid, lock.ApplicationName, lock.Since})
+		}
+	}
+	if a.output == "json" {
+		return printJSON(a.stdout, page)
+	}
+	if len(page.Items) == 0 {
+		fmt.Fprintln(a.stdout, "No posting is locked.")
+		return nil
+	}
+	t := newTable(a.stdout, "marketplace", "job", "pid", "application", "since")
+	for _, lock := range page.Items {
+		t.AppendRow([]any{lock.Marketplace, printable(lock.JobID, 48), lock.PID, printable(lock.ApplicationName, 32), exactTime(lock.Since) + " (" + since(lock.Since) + ")"})
+	}
+	t.Render()
+	return nil
+}

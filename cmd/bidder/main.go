@@ -1,0 +1,52 @@
+// Command bidder claims postings of freelance marketplaces exactly once, however many
+// processes try at the same time, with Postgres as the only coordinator.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/arbitrageai/bidder/pkg/embedded"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == embedded.SupervisorCommand {
+		if err := embedded.Supervise(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bidder:", err)
+			os.Exit(codeInternal)
+		}
+		return
+	}
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	os.Exit(run(ctx, &app{
+		args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+	}))
+}
+
+// withSignals returns a context that SIGINT and SIGTERM cancel with the signal as its
+// cause. A second signal ends the process at once.
+func withSignals(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case received := <-signals:
+			signal.Stop(signals)
+			if number, ok := received.(syscall.Signal); ok {
+				cancel(interruption{number})
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// interruption is the cause of a context that a signal has cancelled.
+type interruption struct{ signal syscall.Signal }
+
+func (i interruption) Error() string { return "interrupted: " + i.signal.String() }

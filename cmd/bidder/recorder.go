@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+const (
+	// recordEvery is how often a run writes its counters: what a kill -9 loses at most.
+	recordEvery = time.Second
+	// recordTimeout bounds one writing.
+	recordTimeout = 5 * time.Second
+)
+
+// runCounters is the counters column of a run: absolute totals.
+type runCounters struct {
+	LockAttempts  int64                     `json:"lock_attempts"`
+	LockSuccesses int64                     `json:"lock_successes"`
+	LockConflicts int64                     `json:"lock_conflicts"`
+	LockTimeouts  int64                     `json:"lock_timeouts"`
+	Outcomes      map[bidding.Outcome]int64 `json:"outcomes"`
+	Ingest        *posting.Counts           `json:"ingest,omitempty"`
+}
+
+// recorder keeps the counters of one run in the database while it goes on, so that they
+// outlive the process.
+type recorder struct {
+	id        uuid.UUID
+	startedAt time.Time
+	counters  bidding.Counters
+
+	pool    *pgxpool.Pool
+	log     *slog.Logger
+	mu      sync.Mutex
+	ingest  *posting.Counts
+	written string
+	stop    func()
+	stopped chan struct{}
+}
+
+// startRun inserts the run and begins to record it.
+func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
+	host, _ := os.Hostname() //nolint:errcheck // an empty one says as much
+	r := &recorder{id: uuid.Must(uuid.NewV7()), pool: s.pool, log: s.log, stopped: make(chan struct{})}
+	var err error
+	r.startedAt, err = queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
+		ID: r.id, Kind: kind, Host: host, Version: programVersion(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("record the start of the run: %w", err)
+	}
+	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go r.keep(ctx)
+	return r, nil
+}
+
+func (r *recorder) keep(ctx context.Context) {
+	defer close(r.stopped)
+	ticks := time.NewTicker(recordEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+			if err := r.record(ctx); err != nil && ctx.Err() == nil {
+				r.log.Warn("the run's counters could not be written; the next writing holds them too", "error", err)
+			}
+		}
+	}
+}
+
+func (r *recorder) record(ctx context.Context) error {
+	counters := r.json()
+	if string(counters) == r.written {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	if err := queries.New(r.pool).RecordRun(ctx, counters, r.id); err != nil {
+		return err //nolint:wrapcheck // logged
+	}
+	r.written = string(counters)
+	return nil
+}
+
+func (r *recorder) setIngest(counts posting.Counts) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ingest = &counts
+}
+
+func (r *recorder) json() json.RawMessage {
+	r.mu.Lock()
+	ingest := r.ingest
+	r.mu.Unlock()
+	counts := r.counters.Counts()
+	encoded, err := json.Marshal(runCounters{
+		LockAttempts: counts.Locks.Attempts, LockSuccesses: counts.Locks.Successes,
+		LockConflicts: counts.Locks.Conflicts, LockTimeouts: counts.Locks.Timeouts,
+		Outcomes: counts.Outcomes, Ingest: ingest,
+	})
+	if err != nil {
+		panic(err) // numbers in structs always encode
+	}
+	return encoded
+}
+
+// finish writes the final counters and the exit code that the run's error stands for.
+func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
+	r.stop()
+	<-r.stopped
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	finishedAt, err := queries.New(r.pool).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
+	if err != nil {
+		return time.Time{}, fmt.Errorf("record the end of the run: %w", err)
+	}
+	return finishedAt, nil
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+type runReport struct {
+	RunID      *string                   `json:"run_id"`
+	StartedAt  time.Time                 `json:"started_at"`
+	FinishedAt time.Time                 `json:"finished_at"`
+	DryRun     bool                      `json:"dry_run"`
+	Ingest     posting.Counts            `json:"ingest"`
+	Attempts   int64                     `json:"attempts"`
+	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
+	Locks      bidding.Locks             `json:"locks"`
+	Deliveries deliveries                `json:"deliveries"`
+	Recovered  int64                     `json:"recovered"`
+}
+
+// deliveries count what became of what bids owed, by kind.
+type deliveries struct {
+	Place    deliveryCounts `json:"place"`
+	Withdraw deliveryCounts `json:"withdraw"`
+}
+
+type deliveryCounts struct {
+	Done     int64 `json:"done"`
+	Retry    int64 `json:"retry"`
+	Review   int64 `json:"review"`
+	Rejected int64 `json:"rejected"`
+}
+
+type runOptions struct {
+	input
+	reconsider bool
+	noDelivery bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var options runOptions
+	var postings string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "One whole pass: read postings, claim what is due, and exit",
+		Long: `Reads postings if --postings names a file, then claims every candidate that is due,
+each at most once, beside any number of other pods. A claimed posting has a live bid
+that owes its delivery to the marketplace; bids stay owed until they are delivered.
+
+It never waits for a posting that another pod is at, and can be started as often as
+you like: whatever a crash leaves behind, the next run goes on with.`,
+		Example: `  bidder run --postings postings.ndjson --cached-at now
+  my-scanner | bidder run --postings - -o json
+  bidder run --dry-run --postings postings.ndjson
+  * * * * *  bidder run        # from cron, on as many hosts as you like`,
+		Args: cobra.NoArgs,
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
+			if postings != "" {
+				options.names = []string{postings}
+			}
+			return a.run(cmd, &options)
+		}),
+	}
+	cmd.Flags().StringVar(&postings, "postings", "", "read postings from this file first; - is standard input")
+	cmd.Flags().BoolVar(&options.reconsider, "reconsider", false, "decide again on every fresh posting without a live bid")
+	cmd.Flags().BoolVar(&options.noDelivery, "no-delivery", false, "read and claim only; what is owed stays owed")
+	options.flags(cmd)
+	settings(cmd, "batch", "workers", "max-conns", "posting-ttl", "rebid-window", "lock-ttl", "statement-timeout")
+	return cmd
+}
+
+func (a *app) run(cmd *cobra.Command, options *runOptions) (err error) {
+	s, err := a.connectTo(cmd, &options.input)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	defer options.close(&err)
+	ctx := cmd.Context()
+	if s.DryRun {
+		return a.rehearse(ctx, s, options)
+	}
+	recorder, err := startRun(ctx, s, "run")
+	if err != nil {
+		return err
+	}
+	report := runReport{RunID: orNull(recorder.id), StartedAt: recorder.startedAt}
+	err = a.pass(ctx, s, options, recorder, &report)
+	finishedAt, finishErr := recorder.finish(ctx, exitCode(err))
+	counts := recorder.counters.Counts()
+	report.FinishedAt, report.Attempts, report.Outcomes, report.Locks = finishedAt, counts.Attempts, counts.Outcomes, counts.Locks
+	err = errors.Join(err, finishErr)
+	s.log.Info("run finished", "run_id", recorder.id, "exit_code", exitCode(err), "attempts", counts.Attempts,
+		"claimed", counts.Outcomes[bidding.Claimed], "failed", counts.Outcomes[bidding.Failed])
+	return errors.Join(err, a.printRun(report))
+}
+
+// pass does the work of a run; its error joins everything that went wrong.
+func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorder *recorder, report *runReport) error {
+	var problems []error
+	if len(options.names) > 0 {
+		read, _, err := a.read(ctx, s, &options.input)
+		report.Ingest = read.Counts
+		recorder.setIngest(read.Counts)
+		if err != nil {
+			problems = append(problems, err)
+			if exitCode(err) != codePerson {
+				return errors.Join(problems...)
+			}
+		}
+	}
+	if options.reconsider {
+		if err := s.reconsider(ctx); err != nil {
+			return errors.Join(append(problems, err)...)
+		}
+	}
+	claimer := bidding.NewClaimer(s.pool, s.lockLimits(), s.rules(), &recorder.counters, recorder.id)
+	failures := &failureLog{session: s}
+	bar := a.countProgress("claiming", "attempts", -1)
+	err := claimer.Pass(ctx, bidding.PassOptions{Workers: s.Workers, Batch: s.Batch, Observe: func(attempts []bidding.Attempt) {
+		bar.add(len(attempts))
+		failures.observe(attempts)
+	}})
+	bar.finish()
+	return errors.Join(append(problems, err, failures.err())...)
+}
+
+func (s *session) reconsider(ctx context.Context) error {
+	n := int64(0)
+	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+		var err error
+		n, err = queries.New(tx).ReconsiderPostings(ctx, s.PostingTTL)
+		return err //nolint:wrapcheck // below
+	})
+	if err != nil {
+		return fmt.Errorf("queue fresh postings again: %w", err)
+	}
+	s.log.Info("fresh postings queued again", "postings", n)
+	return nil
+}
+
+// failureLog logs failed attempts and remembers one cause of each kind.
+type failureLog struct {
+	session  *session
+	mu       sync.Mutex
+	database error
+	other    error
+}
+
+func (f *failureLog) observe(attempts []bidding.Attempt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, attempt := range attempts {
+		if attempt.Outcome != bidding.Failed {
+			continue
+		}
+		f.session.log.Error("attempt failed", "marketplace", attempt.Key.Marketplace, "job_id", attempt.Key.JobID,
+			"detail", attempt.Detail, "error", attempt.Err)
+		if db.IsUnavailable(attempt.Err) || errors.Is(attempt.Err, bidding.ErrLockExpired) {
+			f.database = databaseError{attempt.Err}
+		} else {
+			f.other = fmt.Errorf("attempt on %s: %w", attempt.Key, attempt.Err)
+		}
+	}
+}
+
+func (f *failureLog) err() error { return errors.Join(f.database, f.other) }
+
+// rehearse is a dry run: it decides in one READ ONLY transaction.
+func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) error {
+	report := runReport{DryRun: true, Outcomes: map[bidding.Outcome]int64{}, StartedAt: time.Now().UTC()}
+	for _, outcome := range bidding.Outcomes() {
+		report.Outcomes[outcome] = 0
+	}
+	read, fresh, problem := a.read(ctx, s, &options.input)
+	report.Ingest = read.Counts
+	if problem != nil && exitCode(problem) != codePerson {
+		return problem
+	}
+	claimer := bidding.NewClaimer(s.pool, s.lockLimits(), s.rules(), &bidding.Counters{}, uuid.Nil)
+	err := db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
+		return s.previewCandidates(ctx, tx, claimer, fresh, options.reconsider, func(attempts []bidding.Attempt) {
+			for _, attempt := range attempts {
+				report.Attempts++
+				report.Outcomes[attempt.Outcome]++
+			}
+		})
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // its own
+	}
+	report.FinishedAt = time.Now().UTC()
+	return errors.Join(problem, a.printRun(report))
+}
+
+// previewCandidates previews what a pass would attempt, in pages: the candidates that are
+// due, and the postings that the files would make candidates.
+func (s *session) previewCandidates(
+	ctx context.Context, tx pgx.Tx, claimer *bidding.Claimer, fresh map[posting.Key]posting.Posting, reconsider bool,
+	observe func([]bidding.Attempt),
+) error {
+	const pageSize = 1000
+	preview := func(keys []posting.Key) error {
+		attempts, err := claimer.Preview(ctx, tx, keys, bidding.PreviewOptions{Pass: true, Refreshed: fresh})
+		if err != nil {
+			return err //nolint:wrapcheck // bidding wraps its own
+		}
+		observe(attempts)
+		return nil
+	}
+	keys := make([]posting.Key, 0, pageSize)
+	for key := range fresh {
+		if keys = append(keys, key); len(keys) == pageSize {
+			if err := preview(keys); err != nil {
+				return err
+			}
+			keys = keys[:0]
+		}
+	}
+	if err := preview(keys); err != nil {
+		return err
+	}
+	after := posting.Key{}
+	for {
+		page, err := queries.New(tx).DueCandidates(ctx, queries.DueCandidatesParams{
+			Reconsider: reconsider, PostingTTL: s.PostingTTL,
+			AfterMarketplace: after.Marketplace, AfterJobID: after.JobID, Page: pageSize,
+		})
+		if err != nil {
+			return fmt.Errorf("list due candidates: %w", err)
+		}
+		keys = keys[:0]
+		for _, row := range page {
+			after = posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+			if _, seen := fresh[after]; !seen {
+				keys = append(keys, after)
+			}
+		}
+		if err := preview(keys); err != nil {
+			return err
+		}
+		if len(page) < pageSize {
+			return nil
+		}
+	}
+}
+
+func (a *app) printRun(report runReport) error {
+	if a.output == "json" {
+		return printJSON(a.stdout, report)
+	}
+	if report.Ingest.Read > 0 {
+		t := newTable(a.stdout, "lines read", "accepted", "updated", "unchanged", "rejected", "blank")
+		in := report.Ingest
+		t.AppendRow([]any{in.Read, in.Accepted, in.Updated, in.Unchanged, in.Rejected, in.Blank})
+		t.Render()
+		fmt.Fprintln(a.stdout)
+	}
+	t := newTable(a.stdout, "outcome", "attempts", "meaning")
+	for _, outcome := range bidding.Outcomes() {
+		if n := report.Outcomes[outcome]; n > 0 {
+			t.AppendRow([]any{outcome, n, meanings[outcome]})
+		}
+	}
+	t.AppendRow([]any{"total", report.Attempts, ""})
+	t.Render()
+	printLocks(a.stdout, report)
+	return nil
+}
+
+func printLocks(w io.Writer, report runReport) {
+	if report.DryRun {
+		fmt.Fprintln(w, "\nDry run: nothing was written.")
+		return
+	}
+	fmt.Fprintf(w, "\nlocks: %d attempts, %d successes, %d conflicts, %d time-outs; %s\n",
+		report.Locks.Attempts, report.Locks.Successes, report.Locks.Conflicts, report.Locks.Timeouts,
+		report.FinishedAt.Sub(report.StartedAt).Round(time.Millisecond))
+}
+
+// meanings explain the outcomes to people.
+var meanings = map[bidding.Outcome]string{ //nolint:gochecknoglobals // a constant
+	bidding.Unknown:    "not in the cache",
+	bidding.Duplicate:  "a live bid exists",
+	bidding.Closed:     "the last bid on it has ended for good",
+	bidding.Recent:     "a bid was made, sent or withdrawn moments ago; tried again later",
+	bidding.Stale:      "the cached posting is too old",
+	bidding.Ineligible: "the policy says no, or there is no amount",
+	bidding.Claimed:    "a new live bid; it owes its delivery",
+	bidding.Locked:     "another attempt is at it; tried again later",
+	bidding.Failed:     "something broke; tried again later",
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+)
+
+type statsReport struct {
+	Runs       int64                     `json:"runs"`
+	Counters   lockCounters              `json:"counters"`
+	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
+	Deliveries deliveries                `json:"deliveries"`
+}
+
+type lockCounters struct {
+	LockAttempts  int64 `json:"lock_attempts"`
+	LockSuccesses int64 `json:"lock_successes"`
+	LockConflicts int64 `json:"lock_conflicts"`
+	LockTimeouts  int64 `json:"lock_timeouts"`
+}
+
+func (a *app) statsCommand() *cobra.Command {
+	var since time.Duration
+	cmd := &cobra.Command{
+		Use:   "stats",
+		Short: "Counters over all runs",
+		Long: `Adds up the counters of all runs, those under way and those that were killed included:
+each run writes its own about every second.`,
+		Example: `  bidder stats
+  bidder stats --since 24h -o json
+  bidder stats -o prometheus > /var/lib/node_exporter/bidder.prom`,
+		Args: cobra.NoArgs,
+		RunE: a.action([]string{"table", "json", "prometheus"}, func(cmd *cobra.Command, _ []string) error {
+			return a.stats(cmd, since)
+		}),
+	}
+	cmd.Flags().DurationVar(&since, "since", 0, "only runs that started within this time (default all)")
+	return cmd
+}
+
+func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
+	if since < 0 {
+		return usageError{fmt.Errorf("--since %s is negative", since)}
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var within *time.Duration
+	if since > 0 {
+		within = &since
+	}
+	q, ctx := queries.New(s.pool), cmd.Context()
+	counts, err := q.CountRuns(ctx, within)
+	if err != nil {
+		return fmt.Errorf("count runs: %w", err)
+	}
+	report := statsReport{
+		Runs:     counts.Runs,
+		Counters: lockCounters{counts.LockAttempts, counts.LockSuccesses, counts.LockConflicts, counts.LockTimeouts},
+		Outcomes: map[bidding.Outcome]int64{},
+	}
+	for _, outcome := range bidding.Outcomes() {
+		report.Outcomes[outcome] = 0
+	}
+	outcomes, err := q.SumOutcomes(ctx, within)
+	if err != nil {
+		return fmt.Errorf("add up outcomes: %w", err)
+	}
+	for _, row := range outcomes {
+		report.Outcomes[bidding.Outcome(row.Outcome)] = row.Total
+	}
+	switch a.output {
+	case "json":
+		return printJSON(a.stdout, report)
+	case "prometheus":
+		return a.printPrometheus(report)
+	}
+	t := newTable(a.stdout, "counter", "total")
+	t.AppendRow([]any{"runs", report.Runs})
+	t.AppendRow([]any{"lock_attempts", report.Counters.LockAttempts})
+	t.AppendRow([]any{"lock_successes", report.Counters.LockSuccesses})
+	t.AppendRow([]any{"lock_conflicts", report.Counters.LockConflicts})
+	t.AppendRow([]any{"lock_timeouts", report.Counters.LockTimeouts})
+	for _, outcome := range bidding.Outcomes() {
+		t.AppendRow([]any{"outcome " + string(outcome), report.Outcomes[outcome]})
+	}
+	t.Render()
+	if counts.Unfinished > 0 {
+		fmt.Fprintf(a.stdout, "\n%d runs are under way or were killed.\n", counts.Unfinished)
+	}
+	return nil
+}
+
+// printPrometheus writes the text exposition format, for a textfile collector:
+// https://prometheus.io/docs/instrumenting/exposition_formats/
+func (a *app) printPrometheus(report statsReport) error {
+	counters := []struct {
+		name, help string
+		value      int64
+	}{
+		{"bidder_runs_total", "Runs that were started.", report.Runs},
+		{"bidder_lock_attempts_total", "Attempts to get the lock of a posting.", report.Counters.LockAttempts},
+		{"bidder_lock_successes_total", "Attempts that got it.", report.Counters.LockSuccesses},
+		{"bidder_lock_conflicts_total", "Attempts whose first try failed.", report.Counters.LockConflicts},
+		{"bidder_lock_timeouts_total", "Attempts that gave up.", report.Counters.LockTimeouts},
+	}
+	for _, c := range counters {
+		if _, err := fmt.Fprintf(a.stdout, "# HELP %s %s\n# TYPE %s counter\n%s %d\n", c.name, c.help, c.name, c.name, c.value); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	const name = "bidder_attempts_total"
+	if _, err := fmt.Fprintf(a.stdout, "# HELP %s Attempts to bid, by their outcome.\n# TYPE %s counter\n", name, name); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	for _, outcome := range slices.Sorted(slices.Values(bidding.Outcomes())) {
+		if _, err := fmt.Fprintf(a.stdout, "%s{outcome=%q} %d\n", name, outcome, report.Outcomes[outcome]); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+type whyReport struct {
+	Marketplace string          `json:"marketplace"`
+	JobID       string          `json:"job_id"`
+	Outcome     bidding.Outcome `json:"outcome"`
+	Reasons     []string        `json:"reasons"`
+	Bids        []bidJSON       `json:"bids"`
+}
+
+func (a *app) whyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "why MARKETPLACE JOB_ID",
+		Short: "What a run would do with a posting now, and what happened before",
+		Example: `  bidder why upwork '~01abc'
+  bidder why freelancer 39812345 -o json`,
+		Args: cobra.ExactArgs(2),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			key, err := parseKey(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			s, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return a.why(cmd.Context(), s, key)
+		}),
+	}
+	settings(cmd, "posting-ttl", "rebid-window")
+	return cmd
+}
+
+func (a *app) why(ctx context.Context, s *session, key posting.Key) error {
+	attempt, err := s.preview(ctx, key, bidding.PreviewOptions{Pass: true})
+	if err != nil {
+		return err
+	}
+	q := queries.New(s.pool)
+	bids, err := q.BidsOfPosting(ctx, key.Marketplace, key.JobID)
+	if err != nil {
+		return fmt.Errorf("read the bids on %s: %w", key, err)
+	}
+	report := whyReport{Marketplace: key.Marketplace, JobID: key.JobID, Outcome: attempt.Outcome, Bids: []bidJSON{}}
+	for _, b := range bids {
+		report.Bids = append(report.Bids, newBidJSON(b))
+	}
+	if report.Reasons, err = s.reasons(ctx, q, attempt); err != nil {
+		return err
+	}
+	if a.output == "json" {
+		return printJSON(a.stdout, report)
+	}
+	fmt.Fprintf(a.stdout, "%s: a run would now end in %q.\n", printable(key.String(), 160), attempt.Outcome)
+	for _, reason := range report.Reasons {
+		fmt.Fprintln(a.stdout, "-", printable(reason, 300))
+	}
+	if len(bids) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.stdout)
+	t := newTable(a.stdout, "bid", "status", "amount", "owes", "created", "reason")
+	for _, b := range bids {
+		t.AppendRow([]any{b.ID, b.Status, money(b.AmountCents, b.Currency), owes(b), exactTime(b.CreatedAt), orDash(b.WithdrawnReason, plain)})
+	}
+	t.Render()
+	return nil
+}
+
+// reasons explain an outcome in sentences.
+func (s *session) reasons(ctx context.Context, q *queries.Queries, attempt bidding.Attempt) ([]string, error) {
+	reasons := []string{s.reason(attempt)}
+	if attempt.Outcome == bidding.Closed && attempt.Detail == bidding.DetailWithdrawn {
+		reasons = append(reasons, "`bidder bid` bids on it again by hand.")
+	}
+	candidate, err := q.GetCandidate(ctx, attempt.Key.Marketplace, attempt.Key.JobID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		reasons = append(reasons, "It is not queued: newer content, or `bidder run --reconsider`, queues it.")
+	case err != nil:
+		return nil, fmt.Errorf("read the queue: %w", err)
+	case candidate.Parked:
+		reasons = append(reasons, fmt.Sprintf("It is parked after %d failed attempts; newer content frees it. The last error: %s",
+			candidate.Tries, orDash(candidate.LastError, plain)))
+	case candidate.NotBefore.After(time.Now()):
+		reasons = append(reasons, "It is queued, and runs leave it alone until "+exactTime(candidate.NotBefore)+".")
+	default:
+		reasons = append(reasons, "It is queued: the next run decides on it.")
+	}
+	return reasons, nil
+}
+
+func (s *session) reason(attempt bidding.Attempt) string {
+	switch attempt.Outcome {
+	case bidding.Unknown:
+		return "The posting is not in the cache: `bidder ingest` puts it there."
+	case bidding.Duplicate:
+		return "The live bid " + attempt.ExistingBidID.String() + " is on it."
+	case bidding.Closed:
+		return "Its newest bid ended: " + attempt.Detail + "."
+	case bidding.Recent:
+		return "A bid on it was made, sent or withdrawn less than " + s.RebidWindow.String() + " ago."
+	case bidding.Stale:
+		return fmt.Sprintf("It was last seen %s ago (%s), longer than %s.", since(attempt.CachedAt), exactTime(attempt.CachedAt), s.PostingTTL)
+	case bidding.Ineligible:
+		return map[string]string{
+			bidding.ReasonHandlerNone:        "Its marketplace is switched off (handler: none).",
+			bidding.ReasonNoAmount:           "Neither the posting nor its budget says what to bid.",
+			bidding.ReasonAmountBelowMinimum: "The amount it asks for is below min_amount.",
+			bidding.ReasonAmountAboveMaximum: "The amount it asks for is above max_amount.",
+		}[attempt.Detail]
+	default:
+		return "Nothing stands against a bid of " + posting.FormatAmount(attempt.AmountCents) + "."
+	}
+}

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The handlers: who delivers to a marketplace.
+const (
+	// HandlerBridge calls a connector of the operator's.
+	HandlerBridge = "bridge"
+	// HandlerManual leaves every delivery to a person.
+	HandlerManual = "manual"
+	// HandlerFreelancer calls Freelancer.com, or its sandbox.
+	HandlerFreelancer = "freelancer"
+	// HandlerSandbox calls bidder's own sandbox.
+	HandlerSandbox = "sandbox"
+	// HandlerNone bids on nothing.
+	HandlerNone = "none"
+)
+
+// The approvals: whether a person has to agree before a bid is sent.
+const (
+	ApprovalNone     = "none"
+	ApprovalRequired = "required"
+)
+
+// The keys of the file that other code needs to name.
+const (
+	defaultHandler  = "default_handler"
+	minAmount       = "min_amount"
+	maxAmount       = "max_amount"
+	marketplacesKey = "marketplaces"
+)
+
+// freelancerSandbox is where the handler freelancer bids unless it is told to
+// go to production, where its terms of use have to be met first.
+const freelancerSandbox = "https://www.freelancer-sandbox.com/api"
+
+// A Marketplace is what applies to one marketplace, defaults included.
+type Marketplace struct {
+	// Handler and Approval are one of the constants above.
+	Handler  string
+	Approval string
+	// Rate is the number of calls per second and account; 0 is unlimited.
+	Rate float64
+	// Settle is how long a bid that was sent may take to show up in look-ups.
+	Settle time.Duration
+
+	// BaseURL has no slash at the end. For the handler freelancer it is that of
+	// the API, and by default the sandbox's.
+	BaseURL string
+	// Place, Lookup and Withdraw are complete for the handler bridge.
+	Place    Route
+	Lookup   Route
+	Withdraw Route
+	Auth     Auth
+	// SigningSecretsEnv names the variables of SigningSecrets.
+	SigningSecretsEnv []string
+	// SigningSecrets are the HMAC keys themselves, decoded: 24 to 64 bytes
+	// each. Only for the handlers bridge and freelancer; see [Auth.Value].
+	SigningSecrets []Secret
+	// Timeout bounds one call. Without meaning for the handlers manual and none.
+	Timeout time.Duration
+	// LookupIsAuthoritative: a plain 404 of a look-up means that there is no bid.
+	LookupIsAuthoritative bool
+	// IdempotentPlace: a second POST with the same key makes no second bid.
+	IdempotentPlace bool
+	// AllowPrivateNetworks: BaseURL may lead to loopback, private and
+	// link-local addresses.
+	AllowPrivateNetworks bool
+}
+
+// A Route is one operation of a connector.
+type Route struct {
+	// Method is GET for look-ups, else POST or PUT.
+	Method string
+	// Path begins with a slash and follows [Marketplace.BaseURL]. It may have
+	// the placeholders {idempotency_key} and, to withdraw, {external_bid_id}.
+	Path string
+}
+
+// Auth is a header that proves who calls; empty where there is none.
+type Auth struct {
+	Header string
+	// ValueEnv names the variable of Value.
+	ValueEnv string
+	// Value is read for the handlers bridge and freelancer only, so that the
+	// secrets of a marketplace that is switched off may be missing.
+	Value Secret
+}
+
+// newMarketplace returns a Marketplace to read the file into.
+func newMarketplace() Marketplace {
+	return Marketplace{Rate: -1} // unset: 0 has a meaning
+}
+
+// topKeys returns what the file may say at its top, bound to c.
+func topKeys(c *Config) []field {
+	return []field{
+		{defaultHandler, HandlerManual, "manual, sandbox or none: for marketplaces that the file does not name", choice(&c.DefaultHandler, HandlerManual, HandlerSandbox, HandlerNone)},
+		{"default_currency", "USD", "currency of postings that name none", currency(&c.DefaultCurrency)},
+		{minAmount, "", "smallest amount of a bid", amount(&c.MinAmountCents)},
+		{maxAmount, "", "largest amount of a bid", amount(&c.MaxAmountCents)},
+	}
+}
+
+// keys returns what the file may say about every marketplace, bound to m.
+func (m *Marketplace) keys(at string) []field {
+	return []field{
+		{at + ".handler", "", "who delivers: bridge, manual, freelancer, sandbox or none", choice(&m.Handler, HandlerBridge, HandlerManual, HandlerFreelancer, HandlerSandbox, HandlerNone)},
+		{at + ".approval", "", "whether a person approves each bid: none or required", choice(&m.Approval, ApprovalNone, ApprovalRequired)},
+		{at + ".rate", "", "calls per second and account; 0 is unlimited", rate(&m.Rate)},
+		{at + ".settle", "", "how long a sent bid may take to show up in look-ups", duration(&m.Settle, time.Millisecond, forever)},
+	}
+}
+
+// setDefaults fills in what the file did not say.
+func (m *Marketplace) setDefaults(c Config) {
+	m.Handler = cmp.Or(m.Handler, c.DefaultHandler)
+	m.Settle = cmp.Or(m.Settle, 10*time.Minute)
+	standard := 0.0
+	switch m.Handler {
+	case HandlerBridge:
+		m.Timeout = cmp.Or(m.Timeout, 20*time.Second)
+	case HandlerFreelancer:
+		standard = 1
+		m.Timeout = cmp.Or(m.Timeout, 30*time.Second)
+		m.BaseURL = cmp.Or(m.BaseURL, freelancerSandbox)
+	case HandlerSandbox:
+		// It stands next door, and short leases are what it is there to try.
+		m.Timeout = cmp.Or(m.Timeout, min(5*time.Second, max(100*time.Millisecond, (c.DeliveryLease-time.Second)/2)))
+	default:
+	}
+	if m.Rate < 0 {
+		m.Rate = standard
+	}
+	if m.Approval == "" {
+		m.Approval = ApprovalNone
+		if m.isProductionFreelancer() {
+			m.Approval = ApprovalRequired
+		}
+	}
+	for route, method := range map[*Route]string{&m.Place: "POST", &m.Lookup: "GET", &m.Withdraw: "POST"} {
+		if route.Path != "" {
+			route.Method = cmp.Or(route.Method, method)
+		}
+	}
+}
+
+// isProductionFreelancer reports whether bids would reach real clients: any
+// place that is neither the sandbox nor this machine.
+func (m *Marketplace) isProductionFreelancer() bool {
+	u, err := url.Parse(m.BaseURL)
+	if m.Handler != HandlerFreelancer || err != nil {
+		return false
+	}
+	const sandbox = "freelancer-sandbox.com"
+	host := strings.ToLower(u.Hostname())
+	return host != sandbox && !strings.HasSuffix(host, "."+sandbox) && !isLoopback(host)
+}
+
+// calls reports whether the handler calls somebody outside.
+func (m *Marketplace) calls() bool {
+	return m.Handler == HandlerBridge || m.Handler == HandlerFreelancer
+}
+
+func (l *loader) checkMarketplaces() {
+	c := l.cfg
+	l.checkLease(c.unnamed(), defaultHandler+" "+c.DefaultHandler)
+	for _, name := range slices.Sorted(maps.Keys(c.Marketplaces)) {
+		l.checkMarketplace(c.Marketplaces[name], marketplacesKey+"."+name)
+	}
+}
+
+// checkMarketplace finds keys of a marketplace that do not go together.
+func (l *loader) checkMarketplace(m Marketplace, at string) {
+	if l.cfg.Embedded && m.calls() {
+		l.report(l.where(at+".handler"), fmt.Sprintf("handler %s does not work with the private Postgres of %s",
+			m.Handler, l.where(embedded)), "use manual or sandbox, or a Postgres server of your own with "+databaseURL)
+	}
+	if m.isProductionFreelancer() && m.Approval == ApprovalNone {
+		l.report(l.where(at+".approval"), "on Freelancer.com itself a person has to approve each bid",
+			"write approval: required, or leave base_url out to use the sandbox")
+	}
+	if l.ok(at + ".timeout") {
+		l.checkLease(m, at)
+	}
+	l.checkReach(m, at)
+	if m.Handler == HandlerBridge {
+		l.checkBridge(m, at)
+	}
+}
+
+// checkLease finds a lease that could end before two calls have timed out.
+func (l *loader) checkLease(m Marketplace, of string) {
+	if m.Handler == HandlerManual || m.Handler == HandlerNone {
+		return
+	}
+	least := 2*m.Timeout + time.Second
+	if l.ok(deliveryLease) && l.cfg.DeliveryLease < least {
+		l.report(l.where(deliveryLease), fmt.Sprintf("%s is too short for %s, where a call may take %s",
+			FormatDuration(l.cfg.DeliveryLease), of, FormatDuration(m.Timeout)),
+			"use at least "+FormatDuration(least)+": twice that and a second")
+	}
+}
