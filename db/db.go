@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,23 +49,16 @@ func Open(ctx context.Context, options Options) (*pgxpool.Pool, error) {
 
 // Connect returns a pool without looking at what the server is.
 func Connect(ctx context.Context, options Options) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(options.URL)
+	config, err := parseAddress(options.URL)
 	if err != nil {
-		return nil, fmt.Errorf("read the database address: %w", err)
+		return nil, err
 	}
 	if options.MaxConns > 0 {
 		config.MaxConns = options.MaxConns
 	}
 	connect := config.ConnConfig
-	if connect.ConnectTimeout == 0 {
-		connect.ConnectTimeout = connectTimeout
-	}
 	if _, named := connect.RuntimeParams["application_name"]; !named && options.Application != "" {
 		connect.RuntimeParams["application_name"] = options.Application
-	}
-	if len(connect.Fallbacks) > 0 && connect.ValidateConnect == nil {
-		// Of several hosts only the primary will do: a standby grants advisory locks of its own.
-		connect.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	config.AfterConnect = registerTypes
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -71,6 +66,36 @@ func Connect(ctx context.Context, options Options) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
 	return pool, nil
+}
+
+// ErrAddress means that a database address cannot be read. It does not quote the address,
+// since what is wrong with it is often part of a password.
+var ErrAddress = errors.New("the database address cannot be read: write a URL like postgres://user:password@host:5432/database, " +
+	"with special characters percent-encoded, or libpq keywords like host=… password='…', with blanks quoted, " +
+	"and look for settings with values that do not exist, as of sslmode")
+
+// parseAddress reads a URL or libpq keywords.
+func parseAddress(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if file, ok := errors.AsType[*fs.PathError](err); ok { // of a certificate
+		return nil, fmt.Errorf("%w: %w", ErrAddress, file)
+	}
+	if err != nil {
+		return nil, ErrAddress
+	}
+	connect := config.ConnConfig
+	if connect.ConnectTimeout == 0 {
+		connect.ConnectTimeout = connectTimeout
+	}
+	// With one host, too, there are fallbacks: from TLS to none.
+	severalHosts := slices.ContainsFunc(connect.Fallbacks, func(other *pgconn.FallbackConfig) bool {
+		return other.Host != connect.Host || other.Port != connect.Port
+	})
+	if severalHosts && connect.ValidateConnect == nil {
+		// Of several hosts only the primary will do: a standby grants advisory locks of its own.
+		connect.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	return config, nil
 }
 
 // registerTypes makes uuids usable in every query mode and times come back in UTC.

@@ -24,7 +24,7 @@ import (
 var Migrations embed.FS
 
 // migrationLockTimeout bounds the wait for another migration, and for the locks that a
-// migration needs on tables in use.
+// migration needs on tables in use, unless the address says (lock_timeout).
 const migrationLockTimeout = 10 * time.Second
 
 // ErrMigrationBusy means that another migration holds the lock, or that sessions hold
@@ -76,18 +76,23 @@ func MigrateForce(ctx context.Context, url string, version int) error {
 }
 
 func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) error) (err error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := parseAddress(url)
 	if err != nil {
-		return fmt.Errorf("read the database address: %w", err)
+		return err
 	}
-	// The library waits for its lock with a background context: only the server can end that.
-	config.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
-	config.RuntimeParams["application_name"] = "bidder migrate"
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
+	connect := config.ConnConfig
+	connect.RuntimeParams["application_name"] = "bidder migrate"
+	if _, named := connect.RuntimeParams["lock_timeout"]; !named {
+		// The library waits for its lock with a background context: only the server can end that.
+		connect.RuntimeParams["lock_timeout"] = milliseconds(migrationLockTimeout)
 	}
-	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
-	pool := stdlib.OpenDB(*config)
+	connect.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	var conn *pgx.Conn // which the library forgets when it fails to prepare itself
+	pool := stdlib.OpenDB(*connect, stdlib.OptionAfterConnect(func(_ context.Context, connected *pgx.Conn) error {
+		conn = connected
+		return nil
+	}))
+	pool.SetMaxOpenConns(1)
 	if err := pool.PingContext(ctx); err != nil {
 		return errors.Join(fmt.Errorf("connect: %w", err), pool.Close())
 	}
@@ -97,7 +102,7 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 	}
 	driver, err := migratepgx.WithInstance(pool, &migratepgx.Config{})
 	if err != nil {
-		return errors.Join(fmt.Errorf("prepare migrations: %w", err), pool.Close())
+		return errors.Join(migrationError(err), conn.Close(context.WithoutCancel(ctx)), pool.Close())
 	}
 	m, err := migrate.NewWithInstance("embedded", source, "pgx5", driver)
 	if err != nil {
@@ -107,15 +112,9 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 		sourceErr, databaseErr := m.Close()
 		err = errors.Join(err, sourceErr, databaseErr)
 	}()
-	finished := make(chan struct{})
-	defer close(finished)
-	go func() {
-		select {
-		case <-ctx.Done():
-			m.GracefulStop <- true // after the migration under way, never in its middle
-		case <-finished:
-		}
-	}()
+	// After the migration under way, never in its middle.
+	stop := context.AfterFunc(ctx, func() { m.GracefulStop <- true })
+	defer stop()
 	if err := change(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return migrationError(err)
 	}
@@ -135,6 +134,9 @@ func migrationError(err error) error {
 		cause = byPointer.OrigErr
 	case errors.As(err, &byValue):
 		cause = byValue.OrigErr
+	}
+	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
+		return fmt.Errorf("%w (version %d)", ErrDirty, dirty.Version)
 	}
 	if Code(cause) == CodeLockNotAvailable || errors.Is(err, migrate.ErrLockTimeout) {
 		return fmt.Errorf("%w: %w", ErrMigrationBusy, cause)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 )
 
 // version is set by the linker in releases.
-var version = "" //nolint:gochecknoglobals // the linker needs it
+var version = ""
 
 // app is one call of the program and all it may look at.
 type app struct {
@@ -109,20 +110,18 @@ func settings(cmd *cobra.Command, flags ...string) {
 
 // variables are all settings with their defaults.
 func variables() []config.Setting {
-	defaults, _ := config.Load(config.Source{}) //nolint:errcheck // nothing is set, so nothing is wrong
+	defaults, _ := config.Load(config.Source{})
 	return defaults.Settings()
 }
 
 // action wraps a command's code: what fails before it is wrong usage.
 func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		for _, output := range outputs {
-			if a.output == output {
-				a.started = true
-				return do(cmd, args)
-			}
+		if !slices.Contains(outputs, a.output) {
+			return fmt.Errorf("--output %q is not one of %s", a.output, strings.Join(outputs, ", "))
 		}
-		return fmt.Errorf("--output %q is not one of %s", a.output, strings.Join(outputs, ", "))
+		a.started = true
+		return do(cmd, args)
 	}
 }
 
@@ -131,17 +130,17 @@ var tableOrJSON = []string{"table", "json"} //nolint:gochecknoglobals // a const
 
 // load reads the configuration.
 func (a *app) load(cmd *cobra.Command, needDatabase bool) (config.Config, error) {
-	home, _ := os.UserHomeDir() //nolint:errcheck // config says what is missing without it
+	home, _ := os.UserHomeDir()
 	source := config.Source{
 		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, UID: os.Getuid(), Home: home,
-		Open: func(name string) (io.ReadCloser, error) { return os.Open(name) }, //nolint:gosec // the user's own file
+		Open: func(name string) (io.ReadCloser, error) { return os.Open(name) },
 	}
 	for _, s := range variables() {
 		if f := cmd.Flags().Lookup(strings.TrimPrefix(config.FlagName(s.Name), "--")); f != nil && f.Changed {
 			source.Flags[s.Name] = f.Value.String()
 		}
 	}
-	return config.Load(source) //nolint:wrapcheck // it lists the problems
+	return config.Load(source)
 }
 
 // logger logs to stderr: for people on a terminal, else as JSON.
@@ -177,7 +176,7 @@ func (a *app) connect(cmd *cobra.Command) (*session, error) {
 	if c.Embedded {
 		server, err := embedded.Start(cmd.Context(), embedded.Options{StateDir: c.StateDir, Migrate: db.MigrateUp, Log: s.log})
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says where and what to do
+			return nil, err
 		}
 		s.url = server.DSN()
 		s.end = append(s.end, func() { s.stopEmbedded(cmd.Context(), server) })
@@ -187,7 +186,7 @@ func (a *app) connect(cmd *cobra.Command) (*session, error) {
 	})
 	if err != nil {
 		s.close()
-		return nil, err //nolint:wrapcheck // db wraps its own
+		return nil, err
 	}
 	s.end = append(s.end, s.pool.Close)
 	return s, nil
@@ -201,14 +200,14 @@ func (a *app) open(cmd *cobra.Command) (*session, error) {
 	}
 	if err := db.CheckSchema(cmd.Context(), s.pool); err != nil {
 		s.close()
-		return nil, err //nolint:wrapcheck // db wraps its own
+		return nil, err
 	}
 	return s, nil
 }
 
 func (s *session) close() {
-	for i := len(s.end) - 1; i >= 0; i-- {
-		s.end[i]()
+	for _, end := range slices.Backward(s.end) {
+		end()
 	}
 }
 

@@ -120,9 +120,9 @@ func (s *session) preview(ctx context.Context, key posting.Key, options bidding.
 		if err == nil {
 			attempt = attempts[0]
 		}
-		return err //nolint:wrapcheck // bidding wraps its own
+		return err
 	})
-	return attempt, err //nolint:wrapcheck // its own
+	return attempt, err
 }
 
 // attemptError is what the exit code says of an attempt by hand.

@@ -279,18 +279,7 @@ func (a *app) markBid(cmd *cobra.Command, bidID, ending, note, by string) error 
 	}
 	defer s.close()
 	if s.DryRun {
-		b, err := queries.New(s.pool).GetBid(cmd.Context(), id)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return noSuchBid(id)
-		}
-		if err != nil {
-			return fmt.Errorf("read bid %s: %w", id, err)
-		}
-		if err := refuseEnding(id, b.Status, to); err != nil {
-			return err
-		}
-		fmt.Fprintf(a.stderr, "Dry run: bid %s would go from %s to %s.\n", id, b.Status, to)
-		return a.showBid(cmd.Context(), s, id)
+		return a.rehearseEnding(cmd.Context(), s, id, to)
 	}
 	detail, err := json.Marshal(map[string]string{"note": note})
 	if err != nil {
@@ -318,9 +307,25 @@ func (a *app) markBid(cmd *cobra.Command, bidID, ending, note, by string) error 
 		return nil
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // db wraps its own
+		return err
 	}
 	return a.showBid(cmd.Context(), s, id)
+}
+
+// rehearseEnding says what markBid would do.
+func (a *app) rehearseEnding(ctx context.Context, s *session, id uuid.UUID, to string) error {
+	b, err := queries.New(s.pool).GetBid(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return noSuchBid(id)
+	}
+	if err != nil {
+		return fmt.Errorf("read bid %s: %w", id, err)
+	}
+	if err := refuseEnding(id, b.Status, to); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "Dry run: bid %s would go from %s to %s.\n", id, b.Status, to)
+	return a.showBid(ctx, s, id)
 }
 
 // refuseEnding says why a bid cannot end so; the database would refuse it as well.

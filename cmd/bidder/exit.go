@@ -55,7 +55,7 @@ func exitCode(err error) int {
 
 // everyPerson says whether nothing but personErrors is joined in err.
 func everyPerson(err error) bool {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree itself
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, part := range joined.Unwrap() {
 			if !everyPerson(part) {
 				return false

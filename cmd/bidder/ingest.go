@@ -121,7 +121,7 @@ func (in *input) open(stdin io.Reader) (err error) {
 			in.files = append(in.files, nil)
 			continue
 		}
-		file, err := os.Open(name) //nolint:gosec // the user's own file
+		file, err := os.Open(name)
 		if err != nil {
 			return usageError{err}
 		}
@@ -131,7 +131,7 @@ func (in *input) open(stdin io.Reader) (err error) {
 		}
 	}
 	if in.rejects != "" {
-		if in.rejectFile, err = os.Create(in.rejects); err != nil { //nolint:gosec // the user's own file
+		if in.rejectFile, err = os.Create(in.rejects); err != nil {
 			return usageError{err}
 		}
 	}
@@ -184,7 +184,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 			err = db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
 				var err error
 				counts, err = posting.Rehearse(ctx, tx, d, fresh, observer)
-				return err //nolint:wrapcheck // below
+				return err
 			})
 		} else {
 			counts, err = posting.Ingest(ctx, s.pool, s.writeLimits(), d, observer)

@@ -21,10 +21,11 @@ func main() {
 		return
 	}
 	ctx, stop := withSignals(context.Background())
-	defer stop()
-	os.Exit(run(ctx, &app{
+	code := run(ctx, &app{
 		args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-	}))
+	})
+	stop()
+	os.Exit(code)
 }
 
 // withSignals returns a context that SIGINT and SIGTERM cancel with the signal as its

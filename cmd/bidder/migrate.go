@@ -50,7 +50,7 @@ func (a *app) migration(cmd *cobra.Command, change func(ctx context.Context, s *
 	defer s.close()
 	state, err := db.ReadSchemaState(cmd.Context(), s.pool)
 	if err != nil {
-		return err //nolint:wrapcheck // db wraps its own
+		return err
 	}
 	switch {
 	case state.Replica:
@@ -62,7 +62,7 @@ func (a *app) migration(cmd *cobra.Command, change func(ctx context.Context, s *
 		return err
 	}
 	if state, err = db.ReadSchemaState(cmd.Context(), s.pool); err != nil {
-		return err //nolint:wrapcheck // db wraps its own
+		return err
 	}
 	if a.output == "json" {
 		return printJSON(a.stdout, migrateReport{state.Version, state.Latest, state.Dirty, state.Schema})
@@ -173,7 +173,7 @@ one. ` + "`bidder migrate version`" + ` says which.`,
 				if version == 0 {
 					version = -1 // the library's "none"
 				}
-				return db.MigrateForce(ctx, s.url, version) //nolint:wrapcheck // db wraps its own
+				return db.MigrateForce(ctx, s.url, version)
 			})
 		}),
 	}

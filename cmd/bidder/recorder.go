@@ -52,7 +52,7 @@ type recorder struct {
 
 // startRun inserts the run and begins to record it.
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
-	host, _ := os.Hostname() //nolint:errcheck // an empty one says as much
+	host, _ := os.Hostname()
 	r := &recorder{id: uuid.Must(uuid.NewV7()), pool: s.pool, log: s.log, stopped: make(chan struct{})}
 	var err error
 	r.startedAt, err = queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
@@ -90,7 +90,7 @@ func (r *recorder) record(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	if err := queries.New(r.pool).RecordRun(ctx, counters, r.id); err != nil {
-		return err //nolint:wrapcheck // logged
+		return err
 	}
 	r.written = string(counters)
 	return nil

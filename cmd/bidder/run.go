@@ -143,7 +143,7 @@ func (s *session) reconsider(ctx context.Context) error {
 	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
 		var err error
 		n, err = queries.New(tx).ReconsiderPostings(ctx, s.PostingTTL)
-		return err //nolint:wrapcheck // below
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("queue fresh postings again: %w", err)
@@ -200,7 +200,7 @@ func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) err
 		})
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // its own
+		return err
 	}
 	report.FinishedAt = time.Now().UTC()
 	return errors.Join(problem, a.printRun(report))
@@ -216,7 +216,7 @@ func (s *session) previewCandidates(
 	preview := func(keys []posting.Key) error {
 		attempts, err := claimer.Preview(ctx, tx, keys, bidding.PreviewOptions{Pass: true, Refreshed: fresh})
 		if err != nil {
-			return err //nolint:wrapcheck // bidding wraps its own
+			return err
 		}
 		observe(attempts)
 		return nil

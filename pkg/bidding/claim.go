@@ -26,9 +26,15 @@ type Rules struct {
 	Policy Policy
 }
 
+// database is what a claim needs of a pool.
+type database interface {
+	db.Beginner
+	queries.DBTX
+}
+
 // Claimer claims postings. It is safe for concurrent use.
 type Claimer struct {
-	pool     *pgxpool.Pool
+	pool     database
 	limits   Limits
 	rules    Rules
 	counters *Counters
@@ -126,6 +132,7 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
 		}
 	}()
+	c.after("begun")
 	q := queries.New(tx)
 	if err := take(ctx, q, b); err != nil {
 		return err

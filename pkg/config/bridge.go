@@ -225,14 +225,13 @@ func (l *loader) checkReach(m Marketplace, at string) {
 // isLoopback reports whether a host is this machine, as far as its name tells.
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 // isPrivate reports whether a host is not on the internet, as far as its name
 // tells.
 func isPrivate(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	addr = addr.Unmap()
 	return isLoopback(host) || err == nil && (addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsUnspecified())
 }
 

@@ -51,7 +51,7 @@ func TestParseDuration_refuses(t *testing.T) {
 		{"-1d", `"-1d" is negative (use 0 or more)`},
 	}
 	for _, text := range []string{
-		"", "d", ".d", "x", "1x", "1d5", "1d-1h", "+1s", "1h1d", "1d1d", "1d d", "1 d", "1e2d", "106752d", "106751d24h",
+		"", "d", ".d", "x", "1x", "1d5", "1d-1h", "+1s", "1h1d", "1d1d", "1d d", "1 d", "1e2d", "106752d", "213504d", "106751d24h",
 		"9999999999999999999d", "2562048h", "5 s", "1w",
 	} {
 		tests = append(tests, struct{ text, want string }{text, strconv.Quote(text) + ` is not a duration (write it like 500ms, 10s, 5m, 24h or 1d12h)`})

@@ -83,6 +83,7 @@ func TestFile_problems(t *testing.T) {
 		{"duplicate_marketplaces", "marketplaces: {}\nmarketplaces: {}\n", []string{`bidder.yaml:2:1: key "marketplaces" stands here a second time`}},
 		{"duplicate_nested_key", "marketplaces:\n  upwork:\n    rate: 1\n    rate: 1\n", []string{`bidder.yaml:4:5: key "rate" stands here a second time (the first is at bidder.yaml:3:5)`}},
 		{"marketplaces_that_become_one", "marketplaces:\n  PeopleHour: {}\n  peopleperhour: {}\n", []string{`bidder.yaml:3:3: marketplace peopleperhour stands here a second time (the first is at bidder.yaml:2:3)`}},
+		{"marketplaces_that_become_one_the_other_way_round", "marketplaces:\n  peopleperhour: {}\n  PeopleHour: {}\n", []string{`bidder.yaml:3:3: marketplace peopleperhour stands here a second time (the first is at bidder.yaml:2:3)`}},
 		{"marketplace_name", "marketplaces:\n  up work: {}\n", []string{`bidder.yaml:2:3: marketplace "up work" is not a name`}},
 		{"marketplaces_a_list", "marketplaces: [upwork]\n", []string{`bidder.yaml:1:15: keys are expected here`}},
 		{"marketplace_a_text", "marketplaces:\n  upwork: bridge\n", []string{`bidder.yaml:2:11: keys are expected here`}},

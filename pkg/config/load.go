@@ -126,13 +126,12 @@ func (l *loader) chooseDatabase() {
 		return
 	}
 	private, own := c.origins[embedded], c.origins[databaseURL]
-	switch {
-	case private == own:
+	if private == own {
 		l.report(l.where(embedded), fmt.Sprintf("asks for a private Postgres, but %s is set too", l.where(databaseURL)),
 			"keep one of the two")
-	case private == OriginFlag:
+	} else if private == OriginFlag {
 		c.DatabaseURL, c.origins[databaseURL] = Secret{}, "not used: "+Origin(FlagName(embedded))
-	default:
+	} else {
 		c.Embedded, c.origins[embedded] = false, "not used: "+Origin(FlagName(databaseURL))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,11 @@ func TestBridge_defaults(t *testing.T) {
 	cfg := load(t, source(file, bridgeEnv[1]))
 	got := cfg.Marketplace("upwork")
 	got.SigningSecrets = nil
+	if !slices.ContainsFunc(cfg.Settings(), func(s config.Setting) bool {
+		return s.Name == "marketplaces.upwork.timeout" && s.Value == "20s" && s.From == config.OriginDefault
+	}) {
+		t.Error("settings do not show the default timeout of the bridge")
+	}
 	want := config.Marketplace{
 		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, BaseURL: "https://connector.example.test/upwork",
 		Place: config.Route{Method: "POST", Path: "/a"}, Lookup: config.Route{Method: "GET", Path: "/a/{idempotency_key}"},
@@ -132,6 +138,7 @@ func TestBridge_problems(t *testing.T) {
 		{"https_private_not_allowed", []string{"base_url: https://192.168.1.1"}, []string{"bidder.yaml:4:15: 192.168.1.1 is on a private network"}},
 		{"https_link_local_not_allowed", []string{"base_url: https://169.254.169.254"}, []string{"bidder.yaml:4:15: 169.254.169.254 is on a private network"}},
 		{"https_mapped_loopback_not_allowed", []string{"base_url: 'https://[::ffff:127.0.0.1]'"}, []string{"bidder.yaml:4:15: ::ffff:127.0.0.1 is on a private network"}},
+		{"https_mapped_private_not_allowed", []string{"base_url: 'https://[::ffff:10.0.0.1]'"}, []string{"bidder.yaml:4:15: ::ffff:10.0.0.1 is on a private network"}},
 		{"allowing_wrongly_written", []string{"base_url: http://127.0.0.1", "allow_private_networks: yes"}, []string{`bidder.yaml:13:29: "yes" is not a switch`}},
 		{"http_loopback_allowed", []string{"base_url: http://127.0.0.1:8080", "allow_private_networks: true"}, nil},
 		{"http_ipv6_loopback_allowed", []string{"base_url: 'http://[::1]:8080/x'", "allow_private_networks: true"}, nil},
@@ -157,6 +164,7 @@ func TestBridge_problems(t *testing.T) {
 		{"header_of_our_own", []string{"auth: {header: Idempotency-Key, value_env: UPWORK_BRIDGE_AUTH}"}, []string{"bidder.yaml:8:20: header Idempotency-Key is one that bidder sets itself"}},
 		{"secret_instead_of_variable", []string{"auth: {header: X-Key, value_env: hunter2}"}, []string{"bidder.yaml:8:38: this is not the name of an environment variable"}},
 		{"signing_secret_instead_of_variable", []string{"signing_secrets_env: [UPWORK_BRIDGE_SECRET, whsec_hunter2]"}, []string{"bidder.yaml:9:49: this is not the name of an environment variable"}},
+		{"wrong_variable_is_one_problem", []string{"auth:", "signing_secrets_env: [lower]"}, []string{"bidder.yaml:9:27: this is not the name of an environment variable"}},
 		{"variable_begins_with_digit", []string{"auth: {header: X-Key, value_env: 1A}"}, []string{"bidder.yaml:8:38: this is not the name"}},
 		{"variables_not_set", []string{"auth: {header: X-Key, value_env: NOWHERE}", "signing_secrets_env: [UPWORK_BRIDGE_SECRET, EMPTY]"}, []string{
 			"bidder.yaml:8:38: NOWHERE is not set in the environment", "bidder.yaml:9:49: EMPTY is not set in the environment",

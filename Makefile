@@ -1,0 +1,66 @@
+# make help lists the targets.
+
+SHELL := bash
+GO ?= go
+TOOLS := .tools
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/bidder
+	$(GO) build -o bin/bidder ./cmd/bidder
+
+.PHONY: run
+run: build ## try it: 50 postings, a private Postgres, nothing is sent to anybody
+	./bin/bidder --embedded run --postings examples/postings.ndjson --cached-at now
+	@echo
+	./bin/bidder --embedded bids --limit 10
+
+.PHONY: test
+test: $(TOOLS)/gotestsum ## run all tests on PostgreSQL 17 and 15, in all ways of connecting
+	test/all.sh
+
+.PHONY: test-quick
+test-quick: ## run all tests once, on PostgreSQL 17 or what is installed
+	$(GO) run ./test/testdb/serve -- $(GO) test -race -shuffle=on -count=1 ./...
+
+.PHONY: cover
+cover: ## prove 100 % statement coverage of the claim and of the posting's normal form
+	$(GO) run ./test/testdb/serve -- test/cover.sh
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser that reads from outside, a minute each
+	$(GO) test -run '^$$' -fuzz FuzzLineReader -fuzztime 1m ./pkg/posting
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 1m ./pkg/posting
+
+.PHONY: generate
+generate: $(TOOLS)/sqlc ## generate the Go of db/queries
+	$(TOOLS)/sqlc generate
+
+.PHONY: verify
+verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current
+	$(TOOLS)/sqlc diff
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## run all linters
+	$(TOOLS)/golangci-lint run --timeout 10m
+
+.PHONY: format
+format: $(TOOLS)/golangci-lint ## format all Go files
+	$(TOOLS)/golangci-lint fmt
+
+# Tools are pinned in a module of their own, so that they never enter the product's go.mod.
+$(TOOLS)/sqlc: tools/go.mod
+	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ github.com/sqlc-dev/sqlc/cmd/sqlc
+
+$(TOOLS)/golangci-lint: tools/go.mod
+	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/gotestsum: tools/go.mod
+	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ gotest.tools/gotestsum

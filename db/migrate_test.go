@@ -1,0 +1,287 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/test/testdb"
+)
+
+var versionTable = regexp.MustCompile(`^\w+ (\S* )?(CREATE UNIQUE INDEX )?_?schema_migrations`)
+
+func TestMigrationFiles(t *testing.T) {
+	t.Parallel()
+	files := func(kind string) []string {
+		names, err := fs.Glob(db.Migrations, "migrations/*."+kind+".sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range names {
+			names[i] = strings.TrimSuffix(name, "."+kind+".sql")
+		}
+		return names
+	}
+	up := files("up")
+	if diff := cmp.Diff(up, files("down")); diff != "" {
+		t.Errorf("each migration needs a way up and a way down (-up +down):\n%s", diff)
+	}
+	versions, err := db.MigrationVersions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, version := range versions {
+		if version != uint(i)+1 {
+			t.Errorf("migrations are numbered %v, want 1, 2, 3 and so on", versions)
+		}
+	}
+	if latest, err := db.LatestVersion(); err != nil || int(latest) != len(up) {
+		t.Errorf("the latest version is %d, %v; there are %d migrations", latest, err, len(up))
+	}
+}
+
+// Any number of steps down from a full database, and the way up again, end in the same
+// schema; all steps down leave nothing.
+func TestMigrateDownAndUp(t *testing.T) {
+	t.Parallel()
+	complete := listing(t, testdb.New(t).Pool(t), "public")
+	empty := listing(t, testdb.New(t, testdb.WithoutMigrations()).Pool(t), "public")
+	latest, err := db.LatestVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for steps := 1; steps <= int(latest); steps++ {
+		t.Run(strconv.Itoa(steps), func(t *testing.T) {
+			t.Parallel()
+			database := testdb.New(t)
+			pool := database.Pool(t)
+			fill(t, pool)
+			if err := db.MigrateDown(t.Context(), database.DirectURL, steps); err != nil {
+				t.Fatal(err)
+			}
+			wantIs(t, db.CheckSchema(t.Context(), pool), db.ErrNotMigrated)
+			if steps == int(latest) {
+				wantListing(t, listing(t, pool, "public"), empty)
+			}
+			if err := db.MigrateUp(t.Context(), database.DirectURL); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.CheckSchema(t.Context(), pool); err != nil {
+				t.Error(err)
+			}
+			wantListing(t, listing(t, pool, "public"), complete)
+		})
+	}
+}
+
+func TestMigrateUpTwice(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := database.Pool(t)
+	before := fill(t, pool)
+	const objects = "SELECT oid::bigint FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+	want := column[int64](t, pool, objects)
+	if err := db.MigrateUp(t.Context(), database.DirectURL); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, column[int64](t, pool, objects)); diff != "" {
+		t.Errorf("up again made something (-want +got):\n%s", diff)
+	}
+	for table, rows := range before {
+		if got := value[int64](t, pool, "SELECT count(*) FROM "+table); got != rows {
+			t.Errorf("%s has %d rows, had %d", table, got, rows)
+		}
+	}
+}
+
+func TestMigrateTogether(t *testing.T) {
+	t.Parallel()
+	complete := listing(t, testdb.New(t).Pool(t), "public")
+	database := testdb.New(t, testdb.WithoutMigrations())
+	var group errgroup.Group
+	for range 4 {
+		group.Go(func() error { return db.MigrateUp(t.Context(), database.DirectURL) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	wantListing(t, listing(t, database.Pool(t), "public"), complete)
+}
+
+func TestMigrateBusy(t *testing.T) {
+	t.Parallel()
+	d := testdb.New(t, testdb.WithoutMigrations())
+	other := connect(t, d.DirectURL)
+	key, err := database.GenerateAdvisoryLockId(d.Name, "public", "schema_migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hurried := with(t, d.DirectURL, "lock_timeout", "100ms")
+
+	exec(t, other, "SELECT pg_advisory_lock($1)", key)
+	start := time.Now()
+	err = db.MigrateUp(t.Context(), hurried)
+	wantIs(t, err, db.ErrMigrationBusy)
+	if !db.IsUnavailable(err) {
+		t.Errorf("%v should mean: try again later", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("gave up after %v, want about 100ms", took)
+	}
+	if got := listing(t, other, "public"); len(got) > 0 {
+		t.Errorf("it made %v without the lock", got)
+	}
+
+	exec(t, other, "SELECT pg_advisory_unlock_all()")
+	if err := db.MigrateUp(t.Context(), hurried); err != nil {
+		t.Errorf("after the other migration: %v", err)
+	}
+}
+
+// A migration that fails leaves the database as it was, but marked; until somebody says
+// where it stands, nothing works on it.
+func TestMigrateDirty(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := database.Pool(t)
+	complete := listing(t, pool, "public")
+	latest, err := db.LatestVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	reader, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, reader, "SELECT FROM bids")
+	err = db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "100ms"), 1)
+	wantIs(t, err, db.ErrMigrationBusy)
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	state, err := db.ReadSchemaState(t.Context(), pool)
+	if want := (db.SchemaState{Version: latest - 1, Latest: latest, Dirty: true, Schema: "public"}); err != nil || state != want {
+		t.Errorf("state %+v, %v; want %+v", state, err, want)
+	}
+	wantIs(t, db.CheckSchema(t.Context(), pool), db.ErrDirty)
+	wantIs(t, db.MigrateUp(t.Context(), database.DirectURL), db.ErrDirty)
+	wantIs(t, db.MigrateDown(t.Context(), database.DirectURL, 1), db.ErrDirty)
+	_, err = db.Open(t.Context(), db.Options{URL: database.URL})
+	wantIs(t, err, db.ErrDirty)
+	wantListing(t, listing(t, pool, "public"), complete)
+
+	if err := db.MigrateForce(t.Context(), database.DirectURL, int(latest)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CheckSchema(t.Context(), pool); err != nil {
+		t.Errorf("after force: %v", err)
+	}
+}
+
+func TestMigrateInterrupted(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t, testdb.WithoutMigrations())
+	pool := database.Pool(t)
+	wantIs(t, db.MigrateUp(canceled(t), database.DirectURL), context.Canceled)
+
+	// The second migration waits for a table of the same name that is not yet committed.
+	other, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, other, "CREATE TABLE runs ()")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	migrated := make(chan error, 1)
+	go func() { migrated <- db.MigrateUp(ctx, database.DirectURL) }()
+	await(t, "the migration waits", func() bool {
+		return value[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'bidder migrate' AND wait_event_type = 'Lock')`)
+	})
+	cancel()
+	for range 50 { // the news has time to arrive
+		exec(t, pool, "SELECT")
+	}
+	if err := other.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, <-migrated, context.Canceled)
+
+	state, err := db.ReadSchemaState(t.Context(), pool)
+	if err != nil || state.Version != 2 || state.Dirty {
+		t.Errorf("after the interruption: %+v, %v; want a clean version 2", state, err)
+	}
+	if err := db.MigrateUp(t.Context(), database.DirectURL); err != nil {
+		t.Errorf("going on: %v", err)
+	}
+}
+
+func TestMigrateUnreadable(t *testing.T) {
+	t.Parallel()
+	d := testdb.New(t, testdb.WithoutMigrations())
+	tests := []struct {
+		name, address string
+	}{
+		{"no such schema", with(t, d.DirectURL, "search_path", "missing")},
+		{"no server", "postgres://u@127.0.0.1:1/db"},
+		{"no address", "postgres://u@127.0.0.1:port/db"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := db.MigrateUp(t.Context(), tt.address)
+			if err == nil || errors.Is(err, db.ErrMigrationBusy) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Two schemas in one database know nothing of each other.
+func TestMigrateSchemas(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t, testdb.WithoutMigrations())
+	admin := database.Pool(t)
+	exec(t, admin, `CREATE SCHEMA one; CREATE SCHEMA "Two words"`)
+	addresses := map[string]string{}
+	for _, schema := range []string{"one", "Two words"} {
+		address := with(t, database.DirectURL, "search_path", `"`+schema+`"`)
+		addresses[schema] = address
+		if _, err := db.Open(t.Context(), db.Options{URL: address}); !errors.Is(err, db.ErrNotMigrated) {
+			t.Errorf("%s before its migration: %v", schema, err)
+		}
+		if err := db.MigrateUp(t.Context(), address); err != nil {
+			t.Fatalf("%s: %v", schema, err)
+		}
+		pool := open(t, address, 2)
+		fill(t, pool) // the same bids, live in both
+		if state, err := db.ReadSchemaState(t.Context(), pool); err != nil || state.Schema != schema {
+			t.Errorf("%s: schema is %q, %v", schema, state.Schema, err)
+		}
+	}
+	if got := listing(t, admin, "public"); len(got) > 0 {
+		t.Errorf("public holds %v", got)
+	}
+	two := listing(t, admin, "Two words")
+	if err := db.MigrateDown(t.Context(), addresses["one"], 3); err != nil {
+		t.Fatal(err)
+	}
+	wantListing(t, listing(t, admin, "one"), []string{})
+	if got := listing(t, admin, "Two words"); !slices.Equal(got, two) {
+		t.Errorf("down in one schema changed the other: %s", cmp.Diff(two, got))
+	}
+	open(t, addresses["Two words"], 1)
+}

@@ -1,0 +1,43 @@
+package bidding
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// rewriting changes statements in transactions on their way to the server.
+type rewriting struct {
+	database
+
+	rewrite func(sql string) string
+}
+
+func (r rewriting) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	tx, err := r.database.BeginTx(ctx, options)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // as the pool says it
+	}
+	return rewritingTx{tx, r.rewrite}, nil
+}
+
+type rewritingTx struct {
+	pgx.Tx
+
+	rewrite func(sql string) string
+}
+
+//nolint:wrapcheck // as the transaction says it
+func (r rewritingTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return r.Tx.Exec(ctx, r.rewrite(sql), args...)
+}
+
+//nolint:wrapcheck // as the transaction says it
+func (r rewritingTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return r.Tx.Query(ctx, r.rewrite(sql), args...)
+}
+
+func (r rewritingTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return r.Tx.QueryRow(ctx, r.rewrite(sql), args...)
+}

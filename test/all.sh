@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# all.sh runs the whole suite in each way that it must pass: on PostgreSQL 17 and 15, with
+# pgx's default query mode and without prepared statements, and through PgBouncer in
+# transaction mode. It goes on after a failure and ends with the counts.
+#
+# The servers run in Docker; where there is no Docker, one from local programs stands in for
+# all of them, of the version that is installed. BIDDER_TEST_POSTGRES=docker refuses that.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+failed=0
+
+# leg NAME IMAGE [VARIABLE=VALUE...] -- PACKAGE...
+leg() {
+	local name=$1 image=$2 settings=()
+	shift 2
+	while [ "$1" != -- ]; do
+		settings+=("$1")
+		shift
+	done
+	shift
+	printf '\n== %s\n' "$name"
+	env BIDDER_TEST_IMAGE="$image" "${settings[@]}" \
+		go run ./test/testdb/serve -- \
+		.tools/gotestsum --format pkgname --jsonfile "$results/$RANDOM$RANDOM.json" -- \
+		-race -shuffle=on -count=1 -timeout 15m "$@" || failed=1
+}
+
+# What talks to a server; the rest need not be repeated.
+database=(./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...)
+
+leg 'PostgreSQL 17' postgres:17-alpine -- ./...
+leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec -- "${database[@]}"
+leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- "${database[@]}"
+
+count() { cat "$results"/*.json | grep '"Test":' | grep -c "\"Action\":\"$1\""; }
+printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"
+exit "$failed"
