@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -81,9 +82,9 @@ func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
 	return nil
 }
 
-// milliseconds never says 0, which Postgres reads as "no limit".
+// milliseconds never says 0, which Postgres reads as "no limit", nor more than the 24 days that it can count.
 func milliseconds(d time.Duration) string {
-	return strconv.FormatInt(max(d.Milliseconds(), 1), 10)
+	return strconv.FormatInt(min(max(d.Milliseconds(), 1), math.MaxInt32), 10)
 }
 
 // InTx runs fn in a transaction under the limits and commits it. fn's error, a panic or a
@@ -103,10 +104,15 @@ func InTx(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) 
 // Commit commits tx. An error that wraps [ErrCommitUnknown] means that nobody knows;
 // any other error means that the transaction was rolled back.
 func Commit(ctx context.Context, tx pgx.Tx) error {
+	if err := ctx.Err(); err != nil { // then nothing is sent
+		Rollback(ctx, tx)
+		return fmt.Errorf("commit: %w", err)
+	}
 	err := tx.Commit(ctx)
 	if err == nil {
 		return nil
 	}
+	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost.
 	if pgErr, answered := errors.AsType[*pgconn.PgError](err); errors.Is(err, pgx.ErrTxCommitRollback) ||
 		answered && pgErr.SeverityUnlocalized == "ERROR" {
 		return fmt.Errorf("commit: %w", err)

@@ -35,8 +35,7 @@ CREATE TABLE postings (
         marketplace ~ '^[a-z0-9][a-z0-9._-]{0,63}$' AND marketplace <> 'peoplehour'),
     CONSTRAINT postings_job_id_spelling CHECK (
         octet_length(job_id) BETWEEN 1 AND 512
-        AND job_id !~ '[\u0001-\u001f\u007f-\u009f]'
-        AND job_id !~ '^[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$'
+        AND job_id !~ '[\u0001-\u001f\u007f-\u009f]|^[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$'
         AND job_id NOT IN ('None', 'null', 'undefined', '<nil>')),
     CONSTRAINT postings_title_present CHECK (title <> ''),
     CONSTRAINT postings_money_not_negative CHECK (

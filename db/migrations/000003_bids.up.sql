@@ -32,6 +32,8 @@ CREATE TABLE bids (
     lease_expires_at          timestamptz,
     lease_token               bigint           NOT NULL DEFAULT 0,
     last_error                text,
+    review_reason             text,
+    review_since              timestamptz,
     -- what was sent
     place_posts               integer          NOT NULL DEFAULT 0,
     first_post_at             timestamptz,
@@ -47,8 +49,7 @@ CREATE TABLE bids (
         marketplace ~ '^[a-z0-9][a-z0-9._-]{0,63}$' AND marketplace <> 'peoplehour'),
     CONSTRAINT bids_job_id_spelling CHECK (
         octet_length(job_id) BETWEEN 1 AND 512
-        AND job_id !~ '[\u0001-\u001f\u007f-\u009f]'
-        AND job_id !~ '^[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$'
+        AND job_id !~ '[\u0001-\u001f\u007f-\u009f]|^[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]$'
         AND job_id NOT IN ('None', 'null', 'undefined', '<nil>')),
     CONSTRAINT bids_account_present CHECK (account <> ''),
     CONSTRAINT bids_status_known CHECK (
@@ -69,6 +70,8 @@ CREATE TABLE bids (
     CONSTRAINT bids_delivery_whole CHECK ((delivery_kind IS NULL) = (delivery_state IS NULL)),
     CONSTRAINT bids_lease_whole CHECK (
         coalesce(delivery_state = 'leased', false) = (lease_expires_at IS NOT NULL)),
+    CONSTRAINT bids_review_current CHECK (
+        coalesce(delivery_state = 'review', false) OR (review_reason IS NULL AND review_since IS NULL)),
     CONSTRAINT bids_delivery_attempts_not_negative CHECK (delivery_attempts >= 0),
     CONSTRAINT bids_posts_counted CHECK (
         place_posts >= 0
@@ -107,10 +110,12 @@ COMMENT ON COLUMN bids.run_id IS 'The run that claimed it.';
 COMMENT ON COLUMN bids.delivery_kind IS 'What the bid owes its marketplace: place, withdraw, or nothing (null).';
 COMMENT ON COLUMN bids.delivery_state IS 'awaiting_approval, pending, leased or review.';
 COMMENT ON COLUMN bids.delivery_attempts IS 'Failed attempts of the owed delivery.';
-COMMENT ON COLUMN bids.next_attempt_at IS 'When the owed delivery is due.';
+COMMENT ON COLUMN bids.next_attempt_at IS 'When the owed delivery is due; while leased: when the lease ends. Null while it waits for a person.';
 COMMENT ON COLUMN bids.lease_expires_at IS 'Until when a pod owns the delivery.';
 COMMENT ON COLUMN bids.lease_token IS 'Grows with every owner and every change by hand: a result is recorded only under its own token.';
 COMMENT ON COLUMN bids.last_error IS 'What went wrong last with the owed delivery.';
+COMMENT ON COLUMN bids.review_reason IS 'Why a person must look, while delivery_state is review.';
+COMMENT ON COLUMN bids.review_since IS 'Since when a person must look.';
 COMMENT ON COLUMN bids.place_posts IS 'POSTs armed and not known to be unexecuted. 0 means never sent, and nothing else does.';
 COMMENT ON COLUMN bids.first_post_at IS 'When the first POST was armed.';
 COMMENT ON COLUMN bids.last_post_at IS 'When the last POST was armed.';
@@ -183,14 +188,13 @@ END $$;
 CREATE TRIGGER bids_guard_delete BEFORE DELETE ON bids
     FOR EACH ROW WHEN (OLD.status = 'ACTIVE') EXECUTE FUNCTION bids_guard_delete();
 
+-- Never, also when no bid is live: a TRUNCATE removes rows that its snapshot is too old to see.
 CREATE FUNCTION bids_guard_truncate() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM bids WHERE status = 'ACTIVE') THEN
-        RAISE EXCEPTION 'bids: there are live bids, they cannot be truncated away'
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'bids_live_undeletable';
-    END IF;
-    RETURN NULL;
+    RAISE EXCEPTION 'bids cannot be truncated: live ones would be lost'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'bids_live_undeletable',
+              HINT = 'Delete bids that have ended.';
 END $$;
 
 CREATE TRIGGER bids_guard_truncate BEFORE TRUNCATE ON bids
@@ -251,3 +255,6 @@ END $$;
 
 CREATE TRIGGER bid_events_append_only BEFORE UPDATE OR DELETE ON bid_events
     FOR EACH ROW EXECUTE FUNCTION bid_events_append_only();
+
+CREATE TRIGGER bid_events_not_truncated BEFORE TRUNCATE ON bid_events
+    FOR EACH STATEMENT EXECUTE FUNCTION bid_events_append_only();

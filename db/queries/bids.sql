@@ -30,6 +30,7 @@ WITH ended AS (
     UPDATE bids AS b
     SET status = @to_status::text,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
+        review_reason = NULL, review_since = NULL,
         lease_token = b.lease_token + 1
     WHERE b.id = @id AND b.status = @from_status::text
     RETURNING b.id

@@ -46,7 +46,7 @@ func (q *Queries) BidHistory(ctx context.Context, bidID uuid.UUID) ([]BidEvent, 
 }
 
 const BidsOfPosting = `-- name: BidsOfPosting :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids
 WHERE marketplace = $1 AND job_id = $2
 ORDER BY created_at DESC, id DESC
 `
@@ -87,6 +87,8 @@ func (q *Queries) BidsOfPosting(ctx context.Context, marketplace string, jobID s
 			&i.LeaseExpiresAt,
 			&i.LeaseToken,
 			&i.LastError,
+			&i.ReviewReason,
+			&i.ReviewSince,
 			&i.PlacePosts,
 			&i.FirstPostAt,
 			&i.LastPostAt,
@@ -111,6 +113,7 @@ WITH ended AS (
     UPDATE bids AS b
     SET status = $1::text,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
+        review_reason = NULL, review_since = NULL,
         lease_token = b.lease_token + 1
     WHERE b.id = $2 AND b.status = $3::text
     RETURNING b.id
@@ -146,7 +149,7 @@ func (q *Queries) EndBid(ctx context.Context, arg EndBidParams) (int64, error) {
 }
 
 const GetBid = `-- name: GetBid :one
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids WHERE id = $1
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids WHERE id = $1
 `
 
 func (q *Queries) GetBid(ctx context.Context, id uuid.UUID) (Bid, error) {
@@ -179,6 +182,8 @@ func (q *Queries) GetBid(ctx context.Context, id uuid.UUID) (Bid, error) {
 		&i.LeaseExpiresAt,
 		&i.LeaseToken,
 		&i.LastError,
+		&i.ReviewReason,
+		&i.ReviewSince,
 		&i.PlacePosts,
 		&i.FirstPostAt,
 		&i.LastPostAt,
@@ -251,7 +256,7 @@ func (q *Queries) GetPosting(ctx context.Context, marketplace string, jobID stri
 }
 
 const ListBids = `-- name: ListBids :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids AS b
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids AS b
 WHERE ($1::text IS NULL OR b.status = $1)
     AND ($2::text IS NULL OR b.marketplace = $2)
     AND ($3::uuid IS NULL
@@ -311,6 +316,8 @@ func (q *Queries) ListBids(ctx context.Context, arg ListBidsParams) ([]Bid, erro
 			&i.LeaseExpiresAt,
 			&i.LeaseToken,
 			&i.LastError,
+			&i.ReviewReason,
+			&i.ReviewSince,
 			&i.PlacePosts,
 			&i.FirstPostAt,
 			&i.LastPostAt,

@@ -103,7 +103,8 @@ inserted AS (
         run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
     SELECT
         a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        sqlc.narg('run_id')::uuid, 'place', a.delivery_state, @judged_at::timestamptz, @judged_at, @judged_at
+        sqlc.narg('run_id')::uuid, 'place', a.delivery_state,
+        CASE WHEN a.delivery_state = 'pending' THEN @judged_at::timestamptz END, @judged_at, @judged_at
     FROM asked AS a
     CROSS JOIN LATERAL (
         SELECT * FROM postings

@@ -175,7 +175,8 @@ inserted AS (
         run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
     SELECT
         a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        $7::uuid, 'place', a.delivery_state, $8::timestamptz, $8, $8
+        $7::uuid, 'place', a.delivery_state,
+        CASE WHEN a.delivery_state = 'pending' THEN $8::timestamptz END, $8, $8
     FROM asked AS a
     CROSS JOIN LATERAL (
         SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings

@@ -49,7 +49,7 @@ type Bid struct {
 	DeliveryState *string `json:"delivery_state"`
 	// Failed attempts of the owed delivery.
 	DeliveryAttempts int32 `json:"delivery_attempts"`
-	// When the owed delivery is due.
+	// When the owed delivery is due; while leased: when the lease ends. Null while it waits for a person.
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	// Until when a pod owns the delivery.
 	LeaseExpiresAt *time.Time `json:"lease_expires_at"`
@@ -57,6 +57,10 @@ type Bid struct {
 	LeaseToken int64 `json:"lease_token"`
 	// What went wrong last with the owed delivery.
 	LastError *string `json:"last_error"`
+	// Why a person must look, while delivery_state is review.
+	ReviewReason *string `json:"review_reason"`
+	// Since when a person must look.
+	ReviewSince *time.Time `json:"review_since"`
 	// POSTs armed and not known to be unexecuted. 0 means never sent, and nothing else does.
 	PlacePosts int32 `json:"place_posts"`
 	// When the first POST was armed.

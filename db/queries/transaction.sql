@@ -11,8 +11,11 @@ SELECT
         -- A plan made while a table was tiny must not outlive that.
         set_config('plan_cache_mode', 'force_generic_plan', true),
         set_config('enable_seqscan', @seqscan::text, true),
+        -- A timer that the server's configuration has started is not set anew, so it is stopped first.
         CASE WHEN current_setting('server_version_num')::integer >= 170000
-             THEN set_config('transaction_timeout', @lock_ttl::text, true) END,
+             THEN num_nonnulls(
+                set_config('transaction_timeout', '0', true),
+                set_config('transaction_timeout', @lock_ttl::text, true)) END,
         -- A commit that a power cut can undo is no claim.
         CASE WHEN current_setting('synchronous_commit') = 'off'
              THEN set_config('synchronous_commit', 'on', true) END

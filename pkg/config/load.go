@@ -125,13 +125,13 @@ func (l *loader) chooseDatabase() {
 	if !c.Embedded || !c.DatabaseURL.IsSet() {
 		return
 	}
-	private, own := c.origins[embedded], c.origins[databaseURL]
-	if private == own {
+	switch flagged := c.origins[embedded] == OriginFlag; {
+	case flagged == (c.origins[databaseURL] == OriginFlag):
 		l.report(l.where(embedded), fmt.Sprintf("asks for a private Postgres, but %s is set too", l.where(databaseURL)),
 			"keep one of the two")
-	} else if private == OriginFlag {
+	case flagged:
 		c.DatabaseURL, c.origins[databaseURL] = Secret{}, "not used: "+Origin(FlagName(embedded))
-	} else {
+	default:
 		c.Embedded, c.origins[embedded] = false, "not used: "+Origin(FlagName(databaseURL))
 	}
 }

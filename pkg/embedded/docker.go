@@ -76,7 +76,7 @@ func prepareDocker(ctx context.Context, h home, image string, log *slog.Logger) 
 		return fmt.Errorf("write list of users for Docker: %w", err)
 	}
 
-	return h.owner.Chown(h.passwd()) //nolint:wrapcheck // says it all
+	return h.owner.Chown(h.passwd())
 }
 
 // removeContainer removes a container that a killed docker client left behind, so that its name is free and it cannot
@@ -100,7 +100,7 @@ func removeContainer(ctx context.Context, name string) error {
 
 // docker runs the docker client and returns what it says.
 func docker(ctx context.Context, args ...string) (string, error) {
-	output, err := exec.CommandContext(ctx, "docker", args...).Output() //nolint:gosec // the program is fixed
+	output, err := exec.CommandContext(ctx, "docker", args...).Output()
 	said := strings.TrimSpace(string(output))
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return said, fmt.Errorf("docker %s: %w: %s", args[0], err, strings.TrimSpace(string(exit.Stderr)))

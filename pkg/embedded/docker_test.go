@@ -43,6 +43,16 @@ func TestDocker(t *testing.T) {
 
 	image := withDocker(t)
 	state := newState(t)
+	h, err := openHome(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is left when the docker client is killed between making the container and starting it.
+	cmd := &exec.Cmd{Args: make([]string, 4)}
+	image(cmd)
+	if _, err := docker(t.Context(), "create", "--name="+h.container(), cmd.Args[3]); err != nil {
+		t.Fatal(err)
+	}
 	u, other := begin(t, state, image).wait(), begin(t, state, image).wait()
 	run(t, u.dsn, "CREATE TABLE bids AS SELECT 'kept' AS bid; SELECT ''")
 	if got := containers(t, state); !strings.HasPrefix(got, "bidder-") || strings.Contains(got, "\n") {

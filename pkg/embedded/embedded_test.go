@@ -63,9 +63,9 @@ func TestKeepsDataBetweenRuns(t *testing.T) {
 
 	state := newState(t)
 	server := start(t, state)
-	got := run(t, server.DSN(), `SELECT concat_ws(' ', current_database(), current_setting('fsync'), current_setting('synchronous_commit'),
+	got := run(t, server.DSN(), `SELECT concat_ws(',', current_database(), current_setting('fsync'), current_setting('synchronous_commit'),
 		current_setting('full_page_writes'), current_setting('listen_addresses'), inet_server_addr())`)
-	if want := "bidder on on on "; got != want {
+	if want := "bidder,on,on,on,"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	run(t, server.DSN(), "CREATE TABLE bids AS SELECT 'kept' AS bid; SELECT ''")
@@ -203,6 +203,7 @@ func TestKilledSupervisor(t *testing.T) {
 	u := begin(t, state).wait()
 	run(t, u.dsn, "CREATE TABLE bids AS SELECT 'kept' AS bid; SELECT ''")
 	kill9(t, processes(t, state)["supervisor"])
+	eventually(t, "the supervisor is gone", func() bool { return processes(t, state)["supervisor"] == 0 })
 
 	server := start(t, state) // at once: the old server may still be shutting down
 	if got := run(t, server.DSN(), "SELECT bid FROM bids"); got != "kept" {

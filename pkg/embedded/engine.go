@@ -168,7 +168,7 @@ func (e engine) initialize(ctx context.Context, h home) (err error) {
 		}
 	}()
 	if err := h.owner.Chown(dir); err != nil {
-		return err //nolint:wrapcheck // says it all
+		return err
 	}
 	cluster := e.cluster(h)
 	cluster.Data = dir
@@ -184,7 +184,7 @@ func (e engine) initialize(ctx context.Context, h home) (err error) {
 
 // syncDir makes a rename in the directory last through a power loss.
 func syncDir(path string) error {
-	dir, err := os.Open(path) //nolint:gosec // the user's own state directory
+	dir, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("sync state directory: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -93,7 +94,7 @@ func ownerOf(paths ...string) (localpg.Owner, error) {
 		return owner, nil
 	}
 
-	return localpg.DefaultOwner() //nolint:wrapcheck // says it all
+	return localpg.DefaultOwner()
 }
 
 // makeSockets makes the directory of the socket. That is dir, except where its path is too long for a socket's address
@@ -129,8 +130,8 @@ func (h home) closed() string {
 			break
 		}
 	}
-	for i := len(way) - 1; i >= 0; i-- {
-		info, err := os.Stat(way[i])
+	for _, dir := range slices.Backward(way) {
+		info, err := os.Stat(dir)
 		if err != nil {
 			continue
 		}
@@ -146,7 +147,7 @@ func (h home) closed() string {
 			enter = 0o010
 		}
 		if info.Mode()&enter == 0 {
-			return way[i]
+			return dir
 		}
 	}
 

@@ -50,7 +50,7 @@ func (h home) lock(ctx context.Context, name string, how int) (*lock, error) {
 	if err != nil {
 		l.release()
 
-		return nil, err
+		return nil, fmt.Errorf("wait for lock: %w", err)
 	}
 
 	return l, nil
@@ -97,7 +97,7 @@ func (l *lock) try(how int) error {
 // flock asks for the lock in place of the one held.
 func (l *lock) flock(how int) error {
 	for {
-		err := unix.Flock(int(l.file.Fd()), how) //nolint:gosec // a descriptor fits
+		err := unix.Flock(int(l.file.Fd()), how)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

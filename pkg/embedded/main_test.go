@@ -154,7 +154,7 @@ func newState(t *testing.T) string {
 	if _, err := os.Stat(base); err != nil {
 		base = ""
 	}
-	dir, err := os.MkdirTemp(base, "embedded-")
+	dir, err := os.MkdirTemp(base, "embedded-") //nolint:usetesting // t.TempDir is closed to the server of root
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,8 +51,11 @@ func (h home) endOrphan(ctx context.Context) error {
 	if errors.Is(err, errOrphan) && !listens {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("before the start: %w", err)
+	}
 
-	return err //nolint:wrapcheck // says it all
+	return nil
 }
 
 // disownPidFile keeps a pid file that a crash or a power loss left from barring the start. PostgreSQL refuses to start if
@@ -77,7 +80,7 @@ func (h home) disownPidFile() error {
 		return fmt.Errorf("write pid file: %w", err)
 	}
 	if err := h.owner.Chown(path + ".new"); err != nil {
-		return err //nolint:wrapcheck // says it all
+		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("write pid file: %w", err)

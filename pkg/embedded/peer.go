@@ -18,7 +18,7 @@ func control(conn net.Conn, ask func(fd int) (int, error)) (int, error) {
 	}
 	var pid int
 	var askErr error
-	if err := raw.Control(func(fd uintptr) { pid, askErr = ask(int(fd)) }); err != nil { //nolint:gosec // a descriptor fits
+	if err := raw.Control(func(fd uintptr) { pid, askErr = ask(int(fd)) }); err != nil {
 		return 0, fmt.Errorf("socket: %w", err)
 	}
 	if askErr == nil && pid <= 1 { // 0: the process is out of sight; and 0 or 1 must never get a signal

@@ -51,7 +51,7 @@ func (h home) run(ctx context.Context, image string, log *slog.Logger) error {
 
 // launch starts a supervisor, which takes the lock over, and waits until its server answers.
 func (h home) launch(ctx context.Context, serverLock *lock, image string, log *slog.Logger) error {
-	if os.Getenv(marker) != "" {
+	if os.Getenv(marker) != "" { //nolint:forbidigo // not a setting
 		return errors.New("this program does not call embedded.Supervise first thing, as it must")
 	}
 	if err := h.endOrphan(ctx); err != nil {
@@ -93,11 +93,11 @@ func (h home) spawn(e engine, serverLock *lock) error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	if err := h.owner.Chown(h.log()); err != nil {
-		return err //nolint:wrapcheck // says it all
+		return err
 	}
-	cmd := exec.Command(program, SupervisorCommand, h.dir, e.bin, e.image) //nolint:gosec,noctx // it outlives this process
+	cmd := exec.Command(program, SupervisorCommand, h.dir, e.bin, e.image) //nolint:noctx // it outlives this process
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), marker+"=1")
 	cmd.Stdout, cmd.Stderr = log, log
@@ -128,7 +128,7 @@ func (h home) ready(ctx context.Context) error {
 	cancel()
 	<-watched
 
-	return err //nolint:wrapcheck // says it all
+	return err
 }
 
 // logTail is the end of the server's log.

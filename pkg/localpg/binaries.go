@@ -42,14 +42,16 @@ func FindBinaries() (string, error) {
 	return all[0], nil
 }
 
-// AllBinaries returns the directories that hold both initdb and postgres: the one on PATH first, then those of
+// AllBinaries returns the directories that hold both initdb and postgres: those on PATH first, then those of
 // installed packages, newest version first. The environment variable PGBIN, if set, is the only place looked at.
 // The list is never empty: the error is [ErrNoBinaries] when there is none.
 func AllBinaries() ([]string, error) {
-	return allBinaries(os.Getenv("PGBIN"), places())
+	pgbin, path := os.Getenv("PGBIN"), os.Getenv("PATH") //nolint:forbidigo // PostgreSQL's, not this program's settings
+
+	return allBinaries(pgbin, filepath.SplitList(path), places())
 }
 
-func allBinaries(pgbin string, places []string) ([]string, error) {
+func allBinaries(pgbin string, path, places []string) ([]string, error) {
 	if pgbin != "" {
 		if !complete(pgbin) {
 			return nil, fmt.Errorf("PGBIN=%s: %w", pgbin, ErrNoBinaries)
@@ -68,19 +70,15 @@ func allBinaries(pgbin string, places []string) ([]string, error) {
 	}
 	slices.SortStableFunc(found, func(a, b string) int { return cmp.Compare(versionIn(b), versionIn(a)) })
 
-	// What is on PATH may be a link, or Debian's wrapper, whose real directory holds no server.
-	if program, err := exec.LookPath("initdb"); err == nil {
-		found = slices.Insert(found, 0, filepath.Dir(program))
-	}
-
 	var all []string
-	for _, dir := range found {
+	for _, dir := range slices.Concat(path, found) {
+		// What is on PATH may be a link: the directory it leads to is the one that holds everything.
 		program, err := filepath.EvalSymlinks(filepath.Join(dir, "initdb"))
 		if err != nil {
 			continue
 		}
-		if real := filepath.Dir(program); complete(real) && !slices.Contains(all, real) {
-			all = append(all, real)
+		if home := filepath.Dir(program); complete(home) && !slices.Contains(all, home) {
+			all = append(all, home)
 		}
 	}
 	if len(all) == 0 {

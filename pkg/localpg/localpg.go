@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -80,7 +81,8 @@ func (c Cluster) Init(ctx context.Context, flags ...string) error {
 // Start runs the server, with settings in the form name=value, and writes what it says to log, if that is not nil. It
 // does not wait until the server answers: [Cluster.Ready] does.
 func (c Cluster) Start(log *os.File, settings ...string) (*Process, error) {
-	args := []string{"-D", c.Data, "-k", c.Sockets, "-p", strconv.Itoa(c.Port), "-c", "listen_addresses="}
+	settings = slices.Concat([]string{"listen_addresses="}, settings)
+	args := slices.Grow([]string{"-D", c.Data, "-k", c.Sockets, "-p", strconv.Itoa(c.Port)}, 2*len(settings))
 	for _, setting := range settings {
 		args = append(args, "-c", setting)
 	}
@@ -122,9 +124,9 @@ func (c Cluster) Ready(ctx context.Context, ended <-chan struct{}) error {
 
 	heard := time.Now()
 	err := retry.Constant(ctx, pause, func(ctx context.Context) error {
-		conn, err := pgx.Connect(ctx, c.DSN("postgres"))
+		err := c.try(ctx)
 		if err == nil {
-			return conn.Close(ctx)
+			return nil
 		}
 		if refusal, ok := errors.AsType[*pgconn.PgError](err); ok {
 			if refusal.Code != cannotConnectNow {
@@ -146,6 +148,17 @@ func (c Cluster) Ready(ctx context.Context, ended <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("wait for PostgreSQL: %w", err)
 	}
+
+	return nil
+}
+
+// try connects and leaves.
+func (c Cluster) try(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, c.DSN("postgres"))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	_ = conn.Close(ctx) // it could connect, that is all
 
 	return nil
 }

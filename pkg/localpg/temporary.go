@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -61,7 +62,7 @@ func StartTemporary(ctx context.Context, settings ...string) (_ *Server, err err
 	}
 
 	fast := []string{"listen_addresses=127.0.0.1", "fsync=off", "synchronous_commit=off", "full_page_writes=off"}
-	if err = s.start(ctx, append(fast, settings...)); err != nil {
+	if err = s.start(ctx, slices.Concat(fast, settings)); err != nil {
 		return nil, err
 	}
 
@@ -74,7 +75,7 @@ func (s *Server) start(ctx context.Context, settings []string) error {
 	if err != nil {
 		return fmt.Errorf("open log of PostgreSQL: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 
 	for range 3 {
 		if s.Port, err = freePort(ctx); err != nil {
@@ -87,7 +88,7 @@ func (s *Server) start(ctx context.Context, settings []string) error {
 			return err
 		}
 	}
-	said, _ := os.ReadFile(log.Name()) //nolint:errcheck // only adds to the error at hand
+	said, _ := os.ReadFile(log.Name()) // only adds to the error at hand
 
 	return fmt.Errorf("%w\n%s", err, said)
 }
@@ -98,7 +99,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	addr, ok := listener.Addr().(*net.TCPAddr)
 	if !ok {
 		return 0, fmt.Errorf("find a free port: %v is no TCP address", listener.Addr())

@@ -74,28 +74,6 @@ func New(tb testing.TB, upstream string) *Proxy {
 	return p
 }
 
-// toPostgres sets the upstream and URL from the URL of a Postgres server.
-func (p *Proxy) toPostgres(dsn string) error {
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return fmt.Errorf("address of the server: %w", err)
-	}
-	through, err := url.Parse(dsn)
-	if err != nil {
-		return fmt.Errorf("address of the server: %w", err)
-	}
-	p.network, p.upstream = pgconn.NetworkAddress(config.Host, config.Port)
-
-	query := through.Query()
-	query.Del("host")
-	query.Del("port")
-	query.Set("sslmode", "disable") // markers could not be read otherwise
-	through.Host, through.RawQuery = p.Addr, query.Encode()
-	p.URL = through.String()
-
-	return nil
-}
-
 // Latency makes everything, in each direction, arrive later by d from now on. Zero ends it.
 func (p *Proxy) Latency(d time.Duration) {
 	p.mu.Lock()
@@ -138,6 +116,28 @@ func (p *Proxy) DropAnswerTo(marker string) <-chan struct{} {
 // through: the server did not do it. Otherwise it is like [Proxy.DropAnswerTo].
 func (p *Proxy) CutBefore(marker string) <-chan struct{} {
 	return p.trap(marker, false)
+}
+
+// toPostgres sets the upstream and URL from the URL of a Postgres server.
+func (p *Proxy) toPostgres(dsn string) error {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return fmt.Errorf("address of the server: %w", err)
+	}
+	through, err := url.Parse(dsn)
+	if err != nil {
+		return fmt.Errorf("address of the server: %w", err)
+	}
+	p.network, p.upstream = pgconn.NetworkAddress(config.Host, config.Port)
+
+	query := through.Query()
+	query.Del("host")
+	query.Del("port")
+	query.Set("sslmode", "disable") // markers could not be read otherwise
+	through.Host, through.RawQuery = p.Addr, query.Encode()
+	p.URL = through.String()
+
+	return nil
 }
 
 func (p *Proxy) trap(marker string, forward bool) <-chan struct{} {

@@ -20,7 +20,7 @@ import (
 const startTime = 10 * time.Minute
 
 // shared is the server of this test process. Package testing offers no other place for what all tests share.
-var shared lazy //nolint:gochecknoglobals // see above
+var shared lazy
 
 // lazy starts the server when the first test asks for it: packages and -run filters without such a test need none.
 type lazy struct {

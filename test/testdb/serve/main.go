@@ -51,7 +51,7 @@ func run(args []string) (code int) {
 
 // command runs the command and returns its exit code.
 func command(ctx context.Context, args []string, url string) int {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // running it is the purpose
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), server.EnvURL+"="+url, server.EnvWay+"="+server.WayDSN)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

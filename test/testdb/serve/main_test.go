@@ -25,7 +25,7 @@ func TestRun(t *testing.T) {
 	if got := run([]string{"--", "sh", "-c", script, out}); got != 7 {
 		t.Errorf("got code %d, want the command's, 7", got)
 	}
-	url, err := os.ReadFile(out) //nolint:gosec // a name of our own
+	url, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,9 +46,9 @@ func TestRunFails(t *testing.T) {
 	}{
 		{name: "no command", args: []string{"--"}, want: 1},
 		{name: "no server", way: "nonsense", args: []string{"true"}, want: 1},
-		{name: "no such command", args: []string{"/does/not/exist"}, want: 1},
-		{name: "killed", args: []string{"sh", "-c", "kill -9 $$"}, want: 1},
-		{name: "success", args: []string{"true"}, want: 0},
+		{name: "no such command", way: server.WayLocal, args: []string{"/does/not/exist"}, want: 1},
+		{name: "killed", way: server.WayLocal, args: []string{"sh", "-c", "kill -9 $$"}, want: 1},
+		{name: "success", way: server.WayLocal, args: []string{"true"}, want: 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -105,7 +105,7 @@ func (b *Bouncer) run(ctx context.Context, cmd *exec.Cmd) error {
 	if err != nil {
 		return fmt.Errorf("pgbouncer: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // only the child writes to it
+	defer log.Close() // only the child writes to it
 	cmd.Stdout, cmd.Stderr = log, log
 
 	started := make(chan error)

@@ -192,7 +192,7 @@ func ensureImage(ctx context.Context, pool *dockertest.Pool, image string) (stri
 		return "", err
 	}
 	var complaints bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "test", "images.sh"), image) //nolint:gosec // our own script
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "test", "images.sh"), image)
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
 	if err != nil {

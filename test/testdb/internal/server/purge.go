@@ -23,9 +23,9 @@ func purgeOnExit(name string) (release func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
-	defer read.Close() //nolint:errcheck // the child has its own copy
+	defer read.Close() // the child has its own copy
 
-	cmd := exec.Command(self) //nolint:gosec,noctx // it must outlive every context of ours
+	cmd := exec.Command(self) // no context: it must outlive them all
 	cmd.Env = append(os.Environ(), envPurge+"="+name)
 	cmd.Stdin = read
 	// Its own group: Ctrl-C on the terminal must not end it. No output: go test waits until that is closed.

@@ -124,7 +124,7 @@ func waitReady(ctx context.Context, dsn string) (string, error) {
 		if err != nil {
 			return retry.RetryableError(err)
 		}
-		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written
+		defer conn.Close(context.WithoutCancel(ctx))
 
 		return conn.QueryRow(ctx, "SHOW server_version").Scan(&version)
 	}

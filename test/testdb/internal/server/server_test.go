@@ -114,7 +114,6 @@ func TestStart(t *testing.T) {
 		about string // part of what the server says of itself
 	}{
 		{name: "Docker is the default", about: "Docker image "},
-		{name: "Docker forced", env: map[string]string{EnvWay: WayDocker}, about: "Docker image "},
 		{name: "local forced", env: map[string]string{EnvWay: WayLocal}, about: "local programs at 127.0.0.1:"},
 		{
 			name:  "local without Docker",
@@ -220,7 +219,7 @@ func TestDeath(t *testing.T) {
 			clearEnvironment(t)
 			t.Setenv(EnvWay, WayDocker)
 			t.Setenv(envVictim, way)
-			victim := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this program
+			victim := exec.CommandContext(t.Context(), os.Args[0])
 			out, err := victim.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
