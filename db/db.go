@@ -138,9 +138,13 @@ func CheckSchema(ctx context.Context, pool queries.DBTX) error {
 	case state.Version < state.Latest:
 		return fmt.Errorf("%w (it is at version %d, this program needs %d)", ErrNotMigrated, state.Version, state.Latest)
 	case state.Version > state.Latest:
-		return fmt.Errorf("%w (it is at version %d, this program knows %d)", ErrNewerSchema, state.Version, state.Latest)
+		return newerSchema(state.Version, state.Latest)
 	}
 	return nil
+}
+
+func newerSchema(version, latest uint) error {
+	return fmt.Errorf("%w (it is at version %d, this program knows %d)", ErrNewerSchema, version, latest)
 }
 
 // SchemaState is what a server says about itself and its schema.
@@ -159,11 +163,7 @@ func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error
 	if err != nil {
 		return SchemaState{}, fmt.Errorf("read the server's state: %w", err)
 	}
-	latest, err := LatestVersion()
-	if err != nil {
-		return SchemaState{}, err
-	}
-	state := SchemaState{Latest: latest, Replica: server.InRecovery || server.ReadOnly, Schema: server.Schema}
+	state := SchemaState{Latest: LatestVersion(), Replica: server.InRecovery || server.ReadOnly, Schema: server.Schema}
 	if !server.Migrated {
 		return state, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -42,52 +41,67 @@ func Constraint(err error) string {
 	return ""
 }
 
-// IsLost says whether err means that the connection is gone, so that nothing that was
-// under way on it will be answered.
+// IsLost says whether err means that the connection is gone, or never came about, so that
+// nothing that was under way on it will be answered. What the caller itself ended is not lost.
 func IsLost(err error) bool {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.SeverityUnlocalized {
+		case "FATAL", "PANIC":
+			return true
+		}
 		switch pgErr.Code {
 		case CodeIdleInTransaction, CodeTransactionTimeout:
 			return true
+		case CodeQueryCanceled:
+			return false
 		}
-		switch pgErr.Code[:2] {
+		switch class(pgErr.Code) {
 		case "08", "57": // connection exceptions, operator intervention
-			return pgErr.Code != CodeQueryCanceled
+			return true
 		}
 		return false
 	}
-	if connectErr, ok := errors.AsType[*pgconn.ConnectError](err); ok && connectErr != nil {
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
 	}
-	if netErr, ok := errors.AsType[net.Error](err); ok && !netErr.Timeout() {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	// Not net.Error, which every error of a file is, too.
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || pgconn.SafeToRetry(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || pgconn.SafeToRetry(err)
 }
+
+// class is the part of a SQLSTATE that says what kind of error it is.
+func class(code string) string { return code[:min(len(code), 2)] }
 
 // IsUnavailable says whether err is an outage or a state of the database, not a fault of
 // the program or its input: unreachable, shutting down, out of resources, a replica, not
 // migrated, or too slow for its limits. Running again later is safe and may help.
 func IsUnavailable(err error) bool {
-	for _, state := range []error{ErrReplica, ErrNotMigrated, ErrDirty, ErrNewerSchema, ErrCommitUnknown, context.DeadlineExceeded} {
+	for _, state := range []error{
+		ErrReplica, ErrNotMigrated, ErrDirty, ErrNewerSchema, ErrMigrationBusy, ErrCommitUnknown, context.DeadlineExceeded,
+	} {
 		if errors.Is(err, state) {
 			return true
 		}
 	}
-	if IsLost(err) || pgconn.Timeout(err) {
+	if IsLost(err) {
 		return true
 	}
-	switch code := Code(err); code {
-	case "":
-		return false
+	code := Code(err)
+	switch code {
 	case CodeReadOnly, CodeUndefinedTable, CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled, CodeNoPrivilege:
 		return true
-	default:
-		switch code[:2] {
-		case "28", "3D", "53", "58", "XX": // sign-in, no such database, resources, system, corruption
-			return true
-		}
-		return false
 	}
+	switch class(code) {
+	case "28", "3D", "53", "58", "XX": // sign-in, no such database, resources, system, corruption
+		return true
+	}
+	return false
 }

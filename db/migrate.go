@@ -6,8 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/golang-migrate/migrate/v4"
@@ -31,42 +30,57 @@ const migrationLockTimeout = 10 * time.Second
 // tables that the migration must change.
 var ErrMigrationBusy = errors.New("another migration is running or the tables are in use: try again")
 
-// MigrationVersions are the numbers of all migrations, ascending.
-func MigrationVersions() ([]uint, error) {
-	names, err := fs.Glob(Migrations, "migrations/*.up.sql")
-	if err != nil {
-		return nil, fmt.Errorf("list migrations: %w", err)
-	}
-	versions := make([]uint, 0, len(names))
-	for _, name := range names { // Glob sorts
-		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
-		version, err := strconv.ParseUint(number, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("number of migration %s: %w", name, err)
-		}
-		versions = append(versions, uint(version))
-	}
-	return versions, nil
-}
-
-// LatestVersion is the schema version that this program was built for.
-func LatestVersion() (uint, error) {
-	versions, err := MigrationVersions()
-	if err != nil {
-		return 0, err
-	}
-	return versions[len(versions)-1], nil
+// LatestVersion is the schema version that this program was built for: migrations are
+// numbered from 1, without gaps.
+func LatestVersion() uint {
+	names, _ := fs.Glob(Migrations, "migrations/*.up.sql") // only a malformed pattern fails
+	return uint(len(names))
 }
 
 // MigrateUp brings the schema at url to the latest version. It needs a direct connection:
 // the lock of the migration belongs to a session, which PgBouncer's transaction mode has not.
+// When ctx ends, the migration under way is finished and no other begun.
 func MigrateUp(ctx context.Context, url string) error {
-	return migrateWith(ctx, url, (*migrate.Migrate).Up)
+	return migrateWith(ctx, url, func(m *migrate.Migrate) error {
+		for {
+			if more, err := step(ctx, m, 1); err != nil || !more {
+				return err
+			}
+		}
+	})
 }
 
-// MigrateDown takes back the given number of migrations, and the data of their tables.
+// MigrateDown takes back the given number of migrations, or as many as there are, and the
+// data of their tables.
 func MigrateDown(ctx context.Context, url string, steps int) error {
-	return migrateWith(ctx, url, func(m *migrate.Migrate) error { return m.Steps(-steps) })
+	return migrateWith(ctx, url, func(m *migrate.Migrate) error {
+		for range steps {
+			if more, err := step(ctx, m, -1); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// step runs the next migration up (1) or down (-1), and says whether there was one. The
+// library could run all at once, but its way of stopping in between is a data race.
+func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err //nolint:wrapcheck // migrationError does
+	}
+	err := m.Steps(direction)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err == nil, err //nolint:wrapcheck // migrationError does
+	}
+	version, _, err := m.Version()
+	switch latest := LatestVersion(); {
+	case errors.Is(err, migrate.ErrNilVersion):
+		return false, nil
+	case version > latest:
+		return false, newerSchema(version, latest)
+	}
+	return false, err //nolint:wrapcheck // migrationError does
 }
 
 // MigrateForce records version as clean without running anything: after a failed
@@ -112,14 +126,8 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 		sourceErr, databaseErr := m.Close()
 		err = errors.Join(err, sourceErr, databaseErr)
 	}()
-	// After the migration under way, never in its middle.
-	stop := context.AfterFunc(ctx, func() { m.GracefulStop <- true })
-	defer stop()
-	if err := change(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+	if err := change(m); err != nil {
 		return migrationError(err)
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }

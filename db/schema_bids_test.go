@@ -27,7 +27,7 @@ func begin(t *testing.T, pool *pgxpool.Pool) pgx.Tx {
 	return tx
 }
 
-func TestStatusTransitions(t *testing.T) {
+func TestStatusTransitions(t *testing.T) { //nolint:tparallel // subtests would wait for each other's keys
 	t.Parallel()
 	pool := testdb.New(t).Pool(t)
 	allowed := map[string][]string{
@@ -37,9 +37,9 @@ func TestStatusTransitions(t *testing.T) {
 		"WON":       {"WON"},
 		"LOST":      {"LOST"},
 	}
-	for _, from := range statuses {
+	for _, from := range statuses { //nolint:paralleltest // as above
 		for _, to := range append(slices.Clone(statuses), "PENDING", "active", "") {
-			t.Run(from+" to "+to, func(t *testing.T) { //nolint:paralleltest // they would wait for each other's keys
+			t.Run(from+" to "+to, func(t *testing.T) {
 				tx := begin(t, pool)
 				id := value[string](t, tx, `INSERT INTO bids (marketplace, job_id, status, amount_cents)
 					VALUES ('upwork', '1', $1, 100) RETURNING id::text`, from)
@@ -71,6 +71,7 @@ func refusals() []struct{ name, first, then, constraint string } {
 		update  = "UPDATE bids SET "
 		post    = "INSERT INTO postings (marketplace, job_id, cached_at, title) VALUES ('upwork', '1', now(), 't')"
 		posting = "INSERT INTO postings (marketplace, job_id, cached_at, title, "
+		account = "INSERT INTO accounts (marketplace) VALUES ('upwork')"
 		queue   = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
 		run     = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
 	)
@@ -86,6 +87,12 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"posting's currency", "", posting + "currency) VALUES ('upwork', '1', now(), 't', 'usd')", "postings_currency_code"},
 		{"pricing", "", posting + "pricing) VALUES ('upwork', '1', now(), 't', 'Fixed')", "postings_pricing_known"},
 		{"no days wanted", "", posting + "bid_period_days) VALUES ('upwork', '1', now(), 't', 0)", "postings_period_positive"},
+
+		{"same account", account, account, "accounts_pkey"},
+		{"account's marketplace", "", "INSERT INTO accounts (marketplace) VALUES ('Upwork')", "accounts_marketplace_spelling"},
+		{"paused for no reason", account, "UPDATE accounts SET paused_at = now(), paused_by = 'ann'", "accounts_pause_whole"},
+		{"paused by nobody", account, "UPDATE accounts SET paused_at = now(), paused_reason = 'storm'", "accounts_pause_whole"},
+		{"never paused, until", account, "UPDATE accounts SET paused_until = now()", "accounts_pause_whole"},
 
 		{"same candidate", queue, queue, "candidates_pkey"},
 
@@ -125,6 +132,8 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"leased for ever", "", insert + "delivery_kind, delivery_state) VALUES ('upwork', '1', 100, 'place', 'leased')", "bids_lease_whole"},
 		{"lease of a pending one", "", insert + "delivery_kind, delivery_state, lease_expires_at) VALUES ('upwork', '1', 100, 'place', 'pending', now())", "bids_lease_whole"},
 		{"lease of nothing", live, update + "lease_expires_at = now()", "bids_lease_whole"},
+		{"review of a pending one", insert + "delivery_kind, delivery_state) VALUES ('upwork', '1', 100, 'place', 'pending')", update + "review_reason = 'x'", "bids_review_current"},
+		{"review of nothing", live, update + "review_since = now()", "bids_review_current"},
 		{"negative attempts", live, update + "delivery_attempts = -1", "bids_delivery_attempts_not_negative"},
 		{"negative posts", live, update + "place_posts = -1", "bids_posts_counted"},
 		{"posts never armed", live, update + "place_posts = 1", "bids_posts_counted"},
@@ -166,11 +175,11 @@ func refusals() []struct{ name, first, then, constraint string } {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRefusals(t *testing.T) { //nolint:tparallel // subtests would wait for each other's keys
 	t.Parallel()
 	pool := testdb.New(t).Pool(t)
-	for _, tt := range refusals() {
-		t.Run(tt.name, func(t *testing.T) { //nolint:paralleltest // they would wait for each other's keys
+	for _, tt := range refusals() { //nolint:paralleltest // as above
+		t.Run(tt.name, func(t *testing.T) {
 			tx := begin(t, pool)
 			exec(t, tx, tt.first)
 			_, err := tx.Exec(t.Context(), tt.then)
@@ -193,8 +202,9 @@ func TestRefusalsAreComplete(t *testing.T) {
 		WHERE p.pronamespace = 'public'::regnamespace
 		ORDER BY 1`)
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "schema_migrations_pkey" })
-	var tested []string
-	for _, tt := range refusals() {
+	cases := refusals()
+	tested := make([]string, 0, len(cases))
+	for _, tt := range cases {
 		tested = append(tested, tt.constraint)
 	}
 	slices.Sort(tested)
@@ -203,7 +213,7 @@ func TestRefusalsAreComplete(t *testing.T) {
 	}
 }
 
-func TestAllowed(t *testing.T) {
+func TestAllowed(t *testing.T) { //nolint:tparallel // subtests would wait for each other's keys
 	t.Parallel()
 	pool := testdb.New(t).Pool(t)
 	const (
@@ -228,8 +238,8 @@ func TestAllowed(t *testing.T) {
 		{"events go with their bid", insert + "'LOST'); INSERT INTO bid_events (bid_id, actor) SELECT id, 'engine' FROM bids; DELETE FROM bids"},
 		{"withdrawal asked for by nobody known", insert + "'ACTIVE'); UPDATE bids SET withdraw_requested_at = now(), withdraw_requested_reason = 'x'"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { //nolint:paralleltest // they would wait for each other's keys
+	for _, tt := range tests { //nolint:paralleltest // as above
+		t.Run(tt.name, func(t *testing.T) {
 			exec(t, begin(t, pool), tt.statements+"; SET CONSTRAINTS ALL IMMEDIATE")
 		})
 	}

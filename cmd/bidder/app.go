@@ -121,7 +121,7 @@ func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string
 			return fmt.Errorf("--output %q is not one of %s", a.output, strings.Join(outputs, ", "))
 		}
 		a.started = true
-		return do(cmd, args)
+		return interrupted(cmd.Context(), do(cmd, args))
 	}
 }
 

@@ -80,6 +80,7 @@ func (a *app) bid(cmd *cobra.Command, marketplace, jobID, amount string) error {
 	if err == nil {
 		err = attemptError(attempt)
 	}
+	err = interrupted(ctx, err)
 	_, finishErr := recorder.finish(ctx, exitCode(err))
 	if _, interrupted := errors.AsType[interruption](err); interrupted {
 		return errors.Join(err, finishErr)

@@ -63,8 +63,7 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 	if len(bids) > limit { // one more was asked for, to know whether there is a next page
 		bids = bids[:limit]
 		last := bids[limit-1]
-		next := last.CreatedAt.Format(time.RFC3339Nano) + "_" + last.ID.String()
-		page.Next = &next
+		page.Next = cursor(last)
 	}
 	for _, b := range bids {
 		page.Items = append(page.Items, newBidJSON(b))
@@ -85,6 +84,12 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 		fmt.Fprintf(a.stdout, "\nMore: bidder bids --after %s\n", *page.Next)
 	}
 	return nil
+}
+
+// cursor is where a listing goes on after a bid.
+func cursor(last queries.Bid) *string {
+	next := last.CreatedAt.Format(time.RFC3339Nano) + "_" + last.ID.String()
+	return &next
 }
 
 // owes is what a bid owes its marketplace, for people.
@@ -166,12 +171,9 @@ type bidWithHistory struct {
 
 func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
 	q := queries.New(s.pool)
-	b, err := q.GetBid(ctx, id)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return noSuchBid(id)
-	}
+	b, err := s.bid(ctx, id)
 	if err != nil {
-		return fmt.Errorf("read bid %s: %w", id, err)
+		return err
 	}
 	history, err := q.BidHistory(ctx, id)
 	if err != nil {
@@ -236,9 +238,14 @@ func (a *app) markBidCommand() *cobra.Command {
 		Long: `Records what became of a live bid: won, lost or rejected; of a withdrawn one only that
 it was rejected. Nothing is sent to the marketplace, and nothing is owed any more.
 Recording the same ending again changes nothing.`,
-		Example:   `  bidder bids mark 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 lost --note "client chose another"`,
-		Args:      cobra.ExactArgs(2),
-		ValidArgs: []string{"won", "lost", "rejected"},
+		Example: `  bidder bids mark 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 lost --note "client chose another"`,
+		Args:    cobra.ExactArgs(2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) != 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return []string{"won", "lost", "rejected"}, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.markBid(cmd, args[0], args[1], note, by)
 		}),
@@ -314,12 +321,9 @@ func (a *app) markBid(cmd *cobra.Command, bidID, ending, note, by string) error 
 
 // rehearseEnding says what markBid would do.
 func (a *app) rehearseEnding(ctx context.Context, s *session, id uuid.UUID, to string) error {
-	b, err := queries.New(s.pool).GetBid(ctx, id)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return noSuchBid(id)
-	}
+	b, err := s.bid(ctx, id)
 	if err != nil {
-		return fmt.Errorf("read bid %s: %w", id, err)
+		return err
 	}
 	if err := refuseEnding(id, b.Status, to); err != nil {
 		return err

@@ -89,7 +89,8 @@ func (in *input) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&in.rejects, "rejects", "", "write rejected lines' numbers and reasons to this file, as NDJSON")
 }
 
-// connectTo opens the input before the database: a missing file means that nothing was touched.
+// connectTo opens the input before the database, and the file for rejects last: a missing file
+// or a wrong setting means that nothing was touched.
 func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
 	if err := in.open(a.stdin); err != nil {
 		return nil, err
@@ -97,6 +98,11 @@ func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
 	s, err := a.open(cmd)
 	if err != nil {
 		in.close(&err)
+		return nil, err
+	}
+	if err := in.createRejects(); err != nil {
+		in.close(&err)
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -130,10 +136,16 @@ func (in *input) open(stdin io.Reader) (err error) {
 			return usageError{fmt.Errorf("%s is a directory: name its files", name)}
 		}
 	}
-	if in.rejects != "" {
-		if in.rejectFile, err = os.Create(in.rejects); err != nil {
-			return usageError{err}
-		}
+	return nil
+}
+
+// createRejects makes the file for rejects, or empties the last one.
+func (in *input) createRejects() (err error) {
+	if in.rejects == "" {
+		return nil
+	}
+	if in.rejectFile, err = os.Create(in.rejects); err != nil {
+		return usageError{err}
 	}
 	return nil
 }
@@ -174,6 +186,9 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 				size = info.Size()
 			}
 		}
+		if size < 0 {
+			reader = interruptible(ctx, reader)
+		}
 		bar := a.byteProgress("reading "+name, size)
 		d := posting.NewDecoder(io.TeeReader(reader, bar), options)
 		observer := posting.Observer{Rejected: func(r *posting.Reject) error {
@@ -205,6 +220,18 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		return report, fresh, personError{}
 	}
 	return report, fresh, nil
+}
+
+// interruptible reads r until the end of ctx as well: who writes to a pipe may be silent for
+// ever.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	reader, writer := io.Pipe()
+	context.AfterFunc(ctx, func() { writer.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.Copy(writer, r)
+		writer.CloseWithError(err)
+	}()
+	return reader
 }
 
 // maxLoggedRejects bounds the rejects that are logged one by one.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -51,3 +52,13 @@ func withSignals(ctx context.Context) (context.Context, func()) {
 type interruption struct{ signal syscall.Signal }
 
 func (i interruption) Error() string { return "interrupted: " + i.signal.String() }
+
+// interrupted adds the signal that has ended ctx, if one has, to an error: whatever else
+// went wrong may be only its consequence.
+func interrupted(ctx context.Context, err error) error {
+	cause, ok := errors.AsType[interruption](context.Cause(ctx))
+	if !ok || err == nil {
+		return err
+	}
+	return errors.Join(cause, err)
+}

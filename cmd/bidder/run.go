@@ -98,7 +98,7 @@ func (a *app) run(cmd *cobra.Command, options *runOptions) (err error) {
 		return err
 	}
 	report := runReport{RunID: orNull(recorder.id), StartedAt: recorder.startedAt}
-	err = a.pass(ctx, s, options, recorder, &report)
+	err = interrupted(ctx, a.pass(ctx, s, options, recorder, &report))
 	finishedAt, finishErr := recorder.finish(ctx, exitCode(err))
 	counts := recorder.counters.Counts()
 	report.FinishedAt, report.Attempts, report.Outcomes, report.Locks = finishedAt, counts.Attempts, counts.Outcomes, counts.Locks

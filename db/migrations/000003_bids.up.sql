@@ -89,8 +89,15 @@ CREATE UNIQUE INDEX bids_one_active_per_posting ON bids (marketplace, job_id) WH
 CREATE UNIQUE INDEX bids_one_active_per_external_id ON bids (marketplace, account, external_bid_id)
     WHERE status = 'ACTIVE' AND external_bid_id IS NOT NULL;
 
--- What is owed, by when it is due. A row enters at its claim and leaves when nothing is owed.
-CREATE INDEX bids_due ON bids (next_attempt_at) WHERE delivery_kind IS NOT NULL;
+-- Which bid has an id of the marketplace, ended ones included: it is never adopted for another.
+CREATE INDEX bids_external_id ON bids (marketplace, account, external_bid_id) WHERE external_bid_id IS NOT NULL;
+
+-- What is owed to each account, by when it is due. A row enters at its claim and leaves when
+-- nothing is owed. By account, so that a paused or slow one stands in nobody's way.
+CREATE INDEX bids_due ON bids (marketplace, account, next_attempt_at) WHERE delivery_kind IS NOT NULL;
+
+-- What waits for a person.
+CREATE INDEX bids_for_person ON bids (created_at, id) WHERE delivery_state IN ('review', 'awaiting_approval');
 
 -- History of postings: only rows that are no longer live, so that a claim does not write it.
 CREATE INDEX bids_history ON bids (marketplace, job_id, created_at, id) WHERE status <> 'ACTIVE';

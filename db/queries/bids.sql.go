@@ -112,25 +112,27 @@ const EndBid = `-- name: EndBid :one
 WITH ended AS (
     UPDATE bids AS b
     SET status = $1::text,
+        withdrawn_reason = CASE WHEN $1 = 'WITHDRAWN' THEN $2::text ELSE b.withdrawn_reason END,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
         review_reason = NULL, review_since = NULL,
         lease_token = b.lease_token + 1
-    WHERE b.id = $2 AND b.status = $3::text
+    WHERE b.id = $3 AND b.status = $4::text
     RETURNING b.id
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, from_status, to_status, detail)
-    SELECT ended.id, $4::text, $3, $1, $5::jsonb FROM ended
+    SELECT ended.id, $5::text, $4, $1, $6::jsonb FROM ended
 )
 SELECT count(*)::bigint AS ended FROM ended
 `
 
 type EndBidParams struct {
-	ToStatus   string          `json:"to_status"`
-	ID         uuid.UUID       `json:"id"`
-	FromStatus string          `json:"from_status"`
-	Actor      string          `json:"actor"`
-	Detail     json.RawMessage `json:"detail"`
+	ToStatus        string          `json:"to_status"`
+	WithdrawnReason string          `json:"withdrawn_reason"`
+	ID              uuid.UUID       `json:"id"`
+	FromStatus      string          `json:"from_status"`
+	Actor           string          `json:"actor"`
+	Detail          json.RawMessage `json:"detail"`
 }
 
 // Records how a bid ended, with its history. Nothing is owed from then on; a pod that
@@ -138,6 +140,7 @@ type EndBidParams struct {
 func (q *Queries) EndBid(ctx context.Context, arg EndBidParams) (int64, error) {
 	row := q.db.QueryRow(ctx, EndBid,
 		arg.ToStatus,
+		arg.WithdrawnReason,
 		arg.ID,
 		arg.FromStatus,
 		arg.Actor,

@@ -12,7 +12,7 @@ FROM (
 -- name: TakeCandidates :many
 -- Takes the next due candidates that no other pod holds, then tries the lock of each.
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id
+    SELECT c.marketplace, c.job_id, c.cached_at
     FROM candidates AS c
     WHERE c.not_before <= @due_by::timestamptz
     ORDER BY c.not_before
@@ -22,6 +22,7 @@ WITH taken AS MATERIALIZED (
 SELECT
     t.marketplace,
     t.job_id,
+    t.cached_at,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t;
 
@@ -49,7 +50,6 @@ SELECT
     END)::text AS outcome,
     coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
     coalesce(ended.status, '')::text AS ended_status,
-    coalesce(touched.at, '0001-01-01 00:00Z')::timestamptz AS touched_at,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
@@ -95,7 +95,8 @@ WITH asked AS MATERIALIZED (
         unnest(@job_ids::text[]) AS job_id,
         unnest(@cached_ats::timestamptz[]) AS cached_at,
         unnest(@amounts::bigint[]) AS amount_cents,
-        unnest(@states::text[]) AS delivery_state
+        unnest(@states::text[]) AS delivery_state,
+        unnest(@covers::timestamptz[]) AS covers
 ),
 inserted AS (
     INSERT INTO bids (
@@ -114,19 +115,19 @@ inserted AS (
     ) AS p
     ORDER BY a.marketplace, a.job_id
     ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id, marketplace, job_id, posting_cached_at
+    RETURNING id
 ),
 decided AS (
-    SELECT marketplace, job_id, posting_cached_at AS cached_at FROM inserted
+    SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_cached_ats::timestamptz[])
+    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_covers::timestamptz[])
 ),
--- A refresh that arrived after the judgement stays queued: its cached_at is newer. A
--- candidate that a pass holds stays too: that pass will find it decided.
+-- A refresh that arrived after the judgement stays queued: its cached_at is newer than what
+-- the decision covers. A candidate that a pass holds stays too: that pass will find it decided.
 done AS MATERIALIZED (
     SELECT c.marketplace, c.job_id
     FROM decided AS d
-    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.cached_at
+    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
     FOR UPDATE OF c SKIP LOCKED
 ),
 dropped AS (
@@ -150,39 +151,37 @@ CROSS JOIN LATERAL (
 -- name: InsertDuplicates :exec
 -- Audit rows of attempts by hand that met a live bid.
 INSERT INTO bids (id, marketplace, job_id, status, currency, posting_cached_at, duplicate_of, run_id, created_at, updated_at)
-SELECT d.id, b.marketplace, b.job_id, 'DUPLICATE', b.currency, sqlc.narg('cached_at')::timestamptz, b.id, sqlc.narg('run_id')::uuid, @now::timestamptz, @now
-FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@live_bid_ids::uuid[]) AS live_bid_id) AS d
+SELECT d.id, b.marketplace, b.job_id, 'DUPLICATE', b.currency, d.cached_at, b.id, sqlc.narg('run_id')::uuid, @now::timestamptz, @now
+FROM (
+    SELECT unnest(@ids::uuid[]) AS id, unnest(@live_bid_ids::uuid[]) AS live_bid_id, unnest(@cached_ats::timestamptz[]) AS cached_at
+) AS d
 JOIN bids AS b ON b.id = d.live_bid_id;
 
 -- name: FindBidsByID :many
 SELECT id FROM bids WHERE id = ANY(@ids::uuid[]);
 
 -- name: PostponeCandidates :exec
--- Candidates that stay, past the pass that took them: until a time, or for a pause where
--- that is missing ('0001-01-01').
+-- Candidates that stay, past the pass that took them.
 UPDATE candidates AS c
-SET not_before = coalesce(nullif(held.not_before, '0001-01-01 00:00Z'), clock_timestamp() + @pause::interval)
+SET not_before = clock_timestamp() + @pause::interval
 FROM (
-    SELECT p.marketplace, p.job_id, k.not_before
+    SELECT p.marketplace, p.job_id
     FROM candidates AS p
     JOIN (
-        SELECT
-            unnest(@marketplaces::text[]) AS marketplace,
-            unnest(@job_ids::text[]) AS job_id,
-            unnest(@not_before::timestamptz[]) AS not_before
+        SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
     ) AS k ON p.marketplace = k.marketplace AND p.job_id = k.job_id
     FOR UPDATE OF p SKIP LOCKED
 ) AS held
 WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id;
 
 -- name: FailCandidates :exec
--- Candidates whose attempt broke: 2^tries seconds, at most 15 minutes; parked after 8.
+-- Candidates whose attempt broke: after 2^tries seconds again, parked after 8.
 UPDATE candidates AS c
 SET tries = c.tries + 1,
     last_error = @last_error::text,
     not_before = CASE
         WHEN c.tries + 1 >= 8 THEN 'infinity'
-        ELSE clock_timestamp() + least(interval '15 minutes', interval '1 second' * (2 ^ (c.tries + 1)))
+        ELSE clock_timestamp() + interval '1 second' * 2 ^ (c.tries + 1)
     END
 FROM (
     SELECT f.marketplace, f.job_id

@@ -77,7 +77,7 @@ SET tries = c.tries + 1,
     last_error = $1::text,
     not_before = CASE
         WHEN c.tries + 1 >= 8 THEN 'infinity'
-        ELSE clock_timestamp() + least(interval '15 minutes', interval '1 second' * (2 ^ (c.tries + 1)))
+        ELSE clock_timestamp() + interval '1 second' * 2 ^ (c.tries + 1)
     END
 FROM (
     SELECT f.marketplace, f.job_id
@@ -90,7 +90,7 @@ FROM (
 WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id
 `
 
-// Candidates whose attempt broke: 2^tries seconds, at most 15 minutes; parked after 8.
+// Candidates whose attempt broke: after 2^tries seconds again, parked after 8.
 func (q *Queries) FailCandidates(ctx context.Context, lastError string, marketplaces []string, jobIDs []string) error {
 	_, err := q.db.Exec(ctx, FailCandidates, lastError, marketplaces, jobIDs)
 	return err
@@ -167,7 +167,8 @@ WITH asked AS MATERIALIZED (
         unnest($3::text[]) AS job_id,
         unnest($4::timestamptz[]) AS cached_at,
         unnest($5::bigint[]) AS amount_cents,
-        unnest($6::text[]) AS delivery_state
+        unnest($6::text[]) AS delivery_state,
+        unnest($7::timestamptz[]) AS covers
 ),
 inserted AS (
     INSERT INTO bids (
@@ -175,8 +176,8 @@ inserted AS (
         run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
     SELECT
         a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        $7::uuid, 'place', a.delivery_state,
-        CASE WHEN a.delivery_state = 'pending' THEN $8::timestamptz END, $8, $8
+        $8::uuid, 'place', a.delivery_state,
+        CASE WHEN a.delivery_state = 'pending' THEN $9::timestamptz END, $9, $9
     FROM asked AS a
     CROSS JOIN LATERAL (
         SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
@@ -186,17 +187,17 @@ inserted AS (
     ) AS p
     ORDER BY a.marketplace, a.job_id
     ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id, marketplace, job_id, posting_cached_at
+    RETURNING id
 ),
 decided AS (
-    SELECT marketplace, job_id, posting_cached_at AS cached_at FROM inserted
+    SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest($9::text[]), unnest($10::text[]), unnest($11::timestamptz[])
+    SELECT unnest($10::text[]), unnest($11::text[]), unnest($12::timestamptz[])
 ),
 done AS MATERIALIZED (
     SELECT c.marketplace, c.job_id
     FROM decided AS d
-    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.cached_at
+    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
     FOR UPDATE OF c SKIP LOCKED
 ),
 dropped AS (
@@ -213,17 +214,18 @@ type InsertBidsParams struct {
 	CachedAts           []time.Time `json:"cached_ats"`
 	Amounts             []int64     `json:"amounts"`
 	States              []string    `json:"states"`
+	Covers              []time.Time `json:"covers"`
 	RunID               *uuid.UUID  `json:"run_id"`
 	JudgedAt            time.Time   `json:"judged_at"`
 	DecidedMarketplaces []string    `json:"decided_marketplaces"`
 	DecidedJobIDs       []string    `json:"decided_job_ids"`
-	DecidedCachedAts    []time.Time `json:"decided_cached_ats"`
+	DecidedCovers       []time.Time `json:"decided_covers"`
 }
 
 // Inserts the bids, each owing its place from birth, and takes what is decided off the
 // queue. A posting refreshed since it was judged is left alone: it is judged again.
-// A refresh that arrived after the judgement stays queued: its cached_at is newer. A
-// candidate that a pass holds stays too: that pass will find it decided.
+// A refresh that arrived after the judgement stays queued: its cached_at is newer than what
+// the decision covers. A candidate that a pass holds stays too: that pass will find it decided.
 func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, InsertBids,
 		arg.IDs,
@@ -232,11 +234,12 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.
 		arg.CachedAts,
 		arg.Amounts,
 		arg.States,
+		arg.Covers,
 		arg.RunID,
 		arg.JudgedAt,
 		arg.DecidedMarketplaces,
 		arg.DecidedJobIDs,
-		arg.DecidedCachedAts,
+		arg.DecidedCovers,
 	)
 	if err != nil {
 		return nil, err
@@ -258,27 +261,29 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.
 
 const InsertDuplicates = `-- name: InsertDuplicates :exec
 INSERT INTO bids (id, marketplace, job_id, status, currency, posting_cached_at, duplicate_of, run_id, created_at, updated_at)
-SELECT d.id, b.marketplace, b.job_id, 'DUPLICATE', b.currency, $1::timestamptz, b.id, $2::uuid, $3::timestamptz, $3
-FROM (SELECT unnest($4::uuid[]) AS id, unnest($5::uuid[]) AS live_bid_id) AS d
+SELECT d.id, b.marketplace, b.job_id, 'DUPLICATE', b.currency, d.cached_at, b.id, $1::uuid, $2::timestamptz, $2
+FROM (
+    SELECT unnest($3::uuid[]) AS id, unnest($4::uuid[]) AS live_bid_id, unnest($5::timestamptz[]) AS cached_at
+) AS d
 JOIN bids AS b ON b.id = d.live_bid_id
 `
 
 type InsertDuplicatesParams struct {
-	CachedAt   *time.Time  `json:"cached_at"`
 	RunID      *uuid.UUID  `json:"run_id"`
 	Now        time.Time   `json:"now"`
 	IDs        []uuid.UUID `json:"ids"`
 	LiveBidIDs []uuid.UUID `json:"live_bid_ids"`
+	CachedAts  []time.Time `json:"cached_ats"`
 }
 
 // Audit rows of attempts by hand that met a live bid.
 func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesParams) error {
 	_, err := q.db.Exec(ctx, InsertDuplicates,
-		arg.CachedAt,
 		arg.RunID,
 		arg.Now,
 		arg.IDs,
 		arg.LiveBidIDs,
+		arg.CachedAts,
 	)
 	return err
 }
@@ -302,7 +307,6 @@ SELECT
     END)::text AS outcome,
     coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
     coalesce(ended.status, '')::text AS ended_status,
-    coalesce(touched.at, '0001-01-01 00:00Z')::timestamptz AS touched_at,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
@@ -356,7 +360,6 @@ type JudgeRow struct {
 	Outcome        string    `json:"outcome"`
 	LiveBidID      uuid.UUID `json:"live_bid_id"`
 	EndedStatus    string    `json:"ended_status"`
-	TouchedAt      time.Time `json:"touched_at"`
 	CachedAt       time.Time `json:"cached_at"`
 	BudgetMinCents *int64    `json:"budget_min_cents"`
 	BudgetMaxCents *int64    `json:"budget_max_cents"`
@@ -392,7 +395,6 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.Outcome,
 			&i.LiveBidID,
 			&i.EndedStatus,
-			&i.TouchedAt,
 			&i.CachedAt,
 			&i.BudgetMinCents,
 			&i.BudgetMaxCents,
@@ -448,37 +450,21 @@ func (q *Queries) LockPostings(ctx context.Context, marketplaces []string, jobID
 
 const PostponeCandidates = `-- name: PostponeCandidates :exec
 UPDATE candidates AS c
-SET not_before = coalesce(nullif(held.not_before, '0001-01-01 00:00Z'), clock_timestamp() + $1::interval)
+SET not_before = clock_timestamp() + $1::interval
 FROM (
-    SELECT p.marketplace, p.job_id, k.not_before
+    SELECT p.marketplace, p.job_id
     FROM candidates AS p
     JOIN (
-        SELECT
-            unnest($2::text[]) AS marketplace,
-            unnest($3::text[]) AS job_id,
-            unnest($4::timestamptz[]) AS not_before
+        SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id
     ) AS k ON p.marketplace = k.marketplace AND p.job_id = k.job_id
     FOR UPDATE OF p SKIP LOCKED
 ) AS held
 WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id
 `
 
-type PostponeCandidatesParams struct {
-	Pause        time.Duration `json:"pause"`
-	Marketplaces []string      `json:"marketplaces"`
-	JobIDs       []string      `json:"job_ids"`
-	NotBefore    []time.Time   `json:"not_before"`
-}
-
-// Candidates that stay, past the pass that took them: until a time, or for a pause where
-// that is missing ('0001-01-01').
-func (q *Queries) PostponeCandidates(ctx context.Context, arg PostponeCandidatesParams) error {
-	_, err := q.db.Exec(ctx, PostponeCandidates,
-		arg.Pause,
-		arg.Marketplaces,
-		arg.JobIDs,
-		arg.NotBefore,
-	)
+// Candidates that stay, past the pass that took them.
+func (q *Queries) PostponeCandidates(ctx context.Context, pause time.Duration, marketplaces []string, jobIDs []string) error {
+	_, err := q.db.Exec(ctx, PostponeCandidates, pause, marketplaces, jobIDs)
 	return err
 }
 
@@ -506,7 +492,7 @@ func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Durati
 
 const TakeCandidates = `-- name: TakeCandidates :many
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id
+    SELECT c.marketplace, c.job_id, c.cached_at
     FROM candidates AS c
     WHERE c.not_before <= $1::timestamptz
     ORDER BY c.not_before
@@ -516,14 +502,16 @@ WITH taken AS MATERIALIZED (
 SELECT
     t.marketplace,
     t.job_id,
+    t.cached_at,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t
 `
 
 type TakeCandidatesRow struct {
-	Marketplace string `json:"marketplace"`
-	JobID       string `json:"job_id"`
-	Locked      bool   `json:"locked"`
+	Marketplace string    `json:"marketplace"`
+	JobID       string    `json:"job_id"`
+	CachedAt    time.Time `json:"cached_at"`
+	Locked      bool      `json:"locked"`
 }
 
 // Takes the next due candidates that no other pod holds, then tries the lock of each.
@@ -536,7 +524,12 @@ func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, batch int
 	var items []TakeCandidatesRow
 	for rows.Next() {
 		var i TakeCandidatesRow
-		if err := rows.Scan(&i.Marketplace, &i.JobID, &i.Locked); err != nil {
+		if err := rows.Scan(
+			&i.Marketplace,
+			&i.JobID,
+			&i.CachedAt,
+			&i.Locked,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

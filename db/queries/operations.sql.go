@@ -236,7 +236,7 @@ SELECT
     current_setting('max_connections')::integer AS max_connections,
     current_setting('max_prepared_transactions')::integer AS max_prepared_transactions,
     current_setting('superuser_reserved_connections')::integer AS reserved_connections,
-    (SELECT count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.backend_type = 'client backend')::integer AS connections,
+    (SELECT sum(d.numbackends) FROM pg_catalog.pg_stat_database AS d)::integer AS connections, -- which every role may see
     current_user::text AS role,
     (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user)::boolean AS superuser,
     coalesce(current_schema(), '')::text AS schema,

@@ -24,9 +24,10 @@ FROM runs
 WHERE started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years');
 
 -- name: SumOutcomes :many
+-- A run that has counted nothing may say null.
 SELECT o.key::text AS outcome, sum(o.value::bigint)::bigint AS total
 FROM runs
-CROSS JOIN LATERAL jsonb_each_text(runs.counters -> 'outcomes') AS o(key, value)
+CROSS JOIN LATERAL jsonb_each_text(nullif(runs.counters -> 'outcomes', 'null')) AS o(key, value)
 WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
 GROUP BY o.key
 ORDER BY o.key;
@@ -34,8 +35,8 @@ ORDER BY o.key;
 -- name: SumDeliveries :many
 SELECT k.key::text AS kind, r.key::text AS result, sum(r.value::bigint)::bigint AS total
 FROM runs
-CROSS JOIN LATERAL jsonb_each(runs.counters -> 'deliveries') AS k(key, value)
-CROSS JOIN LATERAL jsonb_each_text(k.value) AS r(key, value)
+CROSS JOIN LATERAL jsonb_each(nullif(runs.counters -> 'deliveries', 'null')) AS k(key, value)
+CROSS JOIN LATERAL jsonb_each_text(nullif(k.value, 'null')) AS r(key, value)
 WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
 GROUP BY k.key, r.key
 ORDER BY k.key, r.key;

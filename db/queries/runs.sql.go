@@ -99,8 +99,8 @@ func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (time.Time, 
 const SumDeliveries = `-- name: SumDeliveries :many
 SELECT k.key::text AS kind, r.key::text AS result, sum(r.value::bigint)::bigint AS total
 FROM runs
-CROSS JOIN LATERAL jsonb_each(runs.counters -> 'deliveries') AS k(key, value)
-CROSS JOIN LATERAL jsonb_each_text(k.value) AS r(key, value)
+CROSS JOIN LATERAL jsonb_each(nullif(runs.counters -> 'deliveries', 'null')) AS k(key, value)
+CROSS JOIN LATERAL jsonb_each_text(nullif(k.value, 'null')) AS r(key, value)
 WHERE runs.started_at >= clock_timestamp() - coalesce($1::interval, interval '1000 years')
 GROUP BY k.key, r.key
 ORDER BY k.key, r.key
@@ -135,7 +135,7 @@ func (q *Queries) SumDeliveries(ctx context.Context, since *time.Duration) ([]Su
 const SumOutcomes = `-- name: SumOutcomes :many
 SELECT o.key::text AS outcome, sum(o.value::bigint)::bigint AS total
 FROM runs
-CROSS JOIN LATERAL jsonb_each_text(runs.counters -> 'outcomes') AS o(key, value)
+CROSS JOIN LATERAL jsonb_each_text(nullif(runs.counters -> 'outcomes', 'null')) AS o(key, value)
 WHERE runs.started_at >= clock_timestamp() - coalesce($1::interval, interval '1000 years')
 GROUP BY o.key
 ORDER BY o.key
@@ -146,6 +146,7 @@ type SumOutcomesRow struct {
 	Total   int64  `json:"total"`
 }
 
+// A run that has counted nothing may say null.
 func (q *Queries) SumOutcomes(ctx context.Context, since *time.Duration) ([]SumOutcomesRow, error) {
 	rows, err := q.db.Query(ctx, SumOutcomes, since)
 	if err != nil {

@@ -33,7 +33,7 @@ func (c *Claimer) Attempt(ctx context.Context, key posting.Key, options AttemptO
 	b := &batch{attempts: []Attempt{{Key: key}}, audit: true, amountCents: options.AmountCents}
 	a := &b.attempts[0]
 	err := untilUnlocked(ctx, options.Wait, func(ctx context.Context) error {
-		a.Waited = time.Since(started) // until the last try
+		a.Waited = time.Since(started)                            // until the last try
 		_ = c.settle(context.WithoutCancel(ctx), b, takeAttempts) // an outage is in a.Err too
 		if a.Outcome == Locked {
 			return ErrLocked
@@ -136,52 +136,54 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 		return c.resolve(ctx, b, err)
 	case n > 1 && code == db.CodeOutOfMemory:
 		return c.redo(ctx, b, (n+1)/2)
-	case n > 1 && code != "" && code != db.CodeQueryCanceled && !db.IsLost(err):
+	case n > 1 && code != db.CodeQueryCanceled && !isOutage(err):
 		return c.redo(ctx, b, 1) // one bad posting must not drop the rest
-	case code == db.CodeLockNotAvailable:
-		b.attempts[0].Outcome = Locked // a writer that takes no locks is at this posting
-		return nil
+	case code == db.CodeLockNotAvailable: // a writer that takes no locks is at this posting
+		b.attempts[0].lock(false)
+		return c.requeue(ctx, b, func(q *queries.Queries) error { return postpone(ctx, q, b) })
 	}
-	return c.fail(ctx, b, err)
+	for i := range b.attempts {
+		b.attempts[i].fail(detailOf(err), err)
+	}
+	if isOutage(err) {
+		return err // nobody is there to be told
+	}
+	return c.failCandidates(ctx, b, err)
+}
+
+// isOutage says whether err leaves no hope for the next transaction. A holder that was
+// slow or frozen has lost its connection, but not its server.
+func isOutage(err error) bool {
+	return !errors.Is(err, ErrLockExpired) && (db.IsLost(err) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // redo claims the attempts of a failed batch again, size at a time.
 func (c *Claimer) redo(ctx context.Context, b *batch, size int) error {
 	for start := 0; start < len(b.attempts); start += size {
+		end := min(start+size, len(b.attempts))
 		part := *b
-		part.attempts = b.attempts[start:min(start+size, len(b.attempts))]
+		part.attempts = b.attempts[start:end]
 		if err := c.settle(ctx, &part, takeAttempts); err != nil {
-			part.attempts = b.attempts[start+len(part.attempts):]
-			return errors.Join(err, c.fail(ctx, &part, err)) // an outage: the rest would wait for it one by one
+			for i := end; i < len(b.attempts); i++ {
+				b.attempts[i].fail(detailOf(err), err) // they would wait for the outage one by one
+			}
+			return err
 		}
 	}
 	return nil
 }
 
-// fail gives the attempts of b the outcome Failed. It returns err if that is an outage.
-func (c *Claimer) fail(ctx context.Context, b *batch, err error) error {
-	for i := range b.attempts {
-		a := &b.attempts[i]
-		a.Outcome, a.Detail, a.BidID, a.Err = Failed, detailOf(err), uuid.Nil, err
-	}
-	if len(b.attempts) == 0 {
-		return nil
-	}
-	if db.IsLost(err) || errors.Is(err, context.DeadlineExceeded) {
-		return err // nobody is there to be told
-	}
-	return c.failCandidates(ctx, b, err)
+func (a *Attempt) fail(detail string, err error) {
+	a.Outcome, a.Detail, a.BidID, a.ExistingBidID, a.Err = Failed, detail, uuid.Nil, uuid.Nil, err
 }
 
 func detailOf(err error) string {
 	switch {
 	case errors.Is(err, ErrLockExpired):
 		return DetailLockExpired
-	case errors.Is(err, db.ErrCommitUnknown):
-		return DetailCommitUnknown
 	case db.Code(err) == db.CodeQueryCanceled:
 		return DetailStatementTimeout
-	case db.IsLost(err), errors.Is(err, context.DeadlineExceeded):
+	case isOutage(err):
 		return DetailConnectionLost
 	}
 	return DetailDatabase
@@ -189,17 +191,27 @@ func detailOf(err error) string {
 
 // failCandidates makes the queue wait longer for the attempts of b, after each failure.
 func (c *Claimer) failCandidates(ctx context.Context, b *batch, cause error) error {
-	if !b.pass {
+	marketplaces, jobIDs := keyArrays(b.attempts, all)
+	return c.requeue(ctx, b, func(q *queries.Queries) error {
+		return q.FailCandidates(ctx, detailOf(cause)+": "+cause.Error(), marketplaces, jobIDs)
+	})
+}
+
+// requeue changes, in a transaction of its own, when a later pass takes the attempts of b.
+func (c *Claimer) requeue(ctx context.Context, b *batch, change func(q *queries.Queries) error) error {
+	if !b.pass || len(b.attempts) == 0 {
 		return nil
 	}
-	marketplaces, jobIDs := keyArrays(b.attempts, all)
-	err := db.InTx(ctx, c.pool, c.shortLimits(), func(tx pgx.Tx) error {
-		return queries.New(tx).FailCandidates(ctx, detailOf(cause)+": "+cause.Error(), marketplaces, jobIDs) //nolint:wrapcheck // below
-	})
-	if err != nil {
-		return fmt.Errorf("put %d failed candidates back: %w", len(jobIDs), err)
+	if err := c.inTx(ctx, change); err != nil {
+		return fmt.Errorf("put %d candidates back: %w", len(b.attempts), err)
 	}
 	return nil
+}
+
+func (c *Claimer) inTx(ctx context.Context, do func(q *queries.Queries) error) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	return db.InTx(ctx, c.pool, c.limited(), func(tx pgx.Tx) error { return do(queries.New(tx)) })
 }
 
 // resolve finds out what became of a COMMIT that was never answered. The bids are looked
@@ -220,24 +232,25 @@ func (c *Claimer) resolve(ctx context.Context, b *batch, cause error) error {
 		}
 		return nil
 	})
-	lost := *b
-	lost.attempts = nil
+	rest := *b // what the queue still holds if it was not committed
+	rest.attempts = nil
 	for i := range b.attempts {
 		a := &b.attempts[i]
 		if _, still := unknown[a.Key]; still {
 			a.Outcome, a.Detail, a.Err = Failed, DetailCommitUnknown, cause
-		} else if a.Outcome == Failed {
-			a.Detail, a.Err = DetailConnectionLost, cause
-			lost.attempts = append(lost.attempts, *a)
+			continue
+		}
+		if a.Outcome == Failed {
+			a.fail(detailOf(cause), cause)
+		}
+		if a.Outcome != Claimed {
+			rest.attempts = append(rest.attempts, *a)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("resolve %d bids: %w (%w)", len(unknown), cause, err)
 	}
-	if len(lost.attempts) > 0 {
-		return c.failCandidates(ctx, &lost, cause)
-	}
-	return nil
+	return c.failCandidates(ctx, &rest, cause)
 }
 
 // lookUp takes out of unknown what it can decide: found is Claimed, not found is Failed.
@@ -245,8 +258,7 @@ func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) 
 	if len(unknown) == 0 {
 		return nil
 	}
-	return db.InTx(ctx, c.pool, c.shortLimits(), func(tx pgx.Tx) error { //nolint:wrapcheck // InTx wraps its own
-		q := queries.New(tx)
+	return c.inTx(ctx, func(q *queries.Queries) error {
 		b := &batch{}
 		for key := range unknown {
 			b.attempts = append(b.attempts, Attempt{Key: key})
@@ -268,7 +280,7 @@ func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) 
 		for _, a := range b.attempts {
 			if a.held {
 				if !slices.Contains(found, unknown[a.Key].BidID) {
-					unknown[a.Key].Outcome, unknown[a.Key].BidID = Failed, uuid.Nil
+					unknown[a.Key].Outcome = Failed
 				}
 				delete(unknown, a.Key)
 			}
@@ -278,13 +290,6 @@ func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) 
 		}
 		return nil
 	})
-}
-
-func (c *Claimer) shortLimits() db.Limits {
-	return db.Limits{
-		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
-		NoSeqScan: true,
-	}
 }
 
 // PreviewOptions say what a preview looks at.

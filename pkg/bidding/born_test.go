@@ -50,7 +50,8 @@ func TestBorn(t *testing.T) {
 	}{
 		{
 			name: "from the budget", posting: "budget_max_cents = 75000",
-			wantState: "pending", want: map[string]any{"amount_cents": int64(75000), "currency": "USD"},
+			wantState: "pending",
+			want:      map[string]any{"amount_cents": int64(75000), "currency": "USD", "next_attempt_at": noon()},
 		},
 		{
 			name: "as the scanner wants it", runID: uuid.MustParse("01234567-89ab-7cde-8f01-23456789abcd"),
@@ -58,7 +59,7 @@ func TestBorn(t *testing.T) {
 			wantState: "pending",
 			want: map[string]any{
 				"amount_cents": int64(48000), "currency": "EUR", "period_days": int32(10), "proposal": "Dear client",
-				"run_id": "01234567-89ab-7cde-8f01-23456789abcd",
+				"run_id": "01234567-89ab-7cde-8f01-23456789abcd", "next_attempt_at": noon(),
 			},
 		},
 		{
@@ -89,7 +90,7 @@ func TestBorn(t *testing.T) {
 			wanted := map[string]any{
 				"id": a.BidID.String(), "marketplace": "upwork", "account": "default", "job_id": "1", "status": "ACTIVE",
 				"is_foreign": false, "posting_cached_at": cachedAt, "created_at": noon(), "updated_at": noon(),
-				"delivery_kind": "place", "delivery_state": tt.wantState, "next_attempt_at": noon(),
+				"delivery_kind": "place", "delivery_state": tt.wantState,
 				"delivery_attempts": int32(0), "lease_token": int64(0), "place_posts": int32(0),
 			}
 			for column, value := range tt.want {

@@ -2,7 +2,6 @@ package bidding
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,7 +90,7 @@ func takeCandidates(dueBy time.Time, n int) take {
 			return fmt.Errorf("take candidates: %w", err)
 		}
 		for _, row := range rows {
-			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}}
+			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			b.attempts = append(b.attempts, a)
 		}
@@ -100,35 +99,44 @@ func takeCandidates(dueBy time.Time, n int) take {
 	}
 }
 
-// lock notes a try for the posting's lock.
+// lock notes a try for the posting's lock, and forgets what an earlier one came to.
 func (a *Attempt) lock(locked bool) {
-	if !a.tried {
-		a.tried, a.conflicted = true, !locked
+	*a = Attempt{
+		Key: a.Key, Waited: a.Waited, queuedAt: a.queuedAt,
+		tried: true, conflicted: a.conflicted || !a.tried && !locked, acquired: a.acquired || locked, held: locked,
 	}
-	a.acquired = a.acquired || locked
-	a.held = locked
-	a.Outcome = ""
 	if !locked {
 		a.Outcome = Locked
 	}
+}
+
+// limited are the limits of every transaction of a claim.
+func (c *Claimer) limited() db.Limits {
+	return db.Limits{
+		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
+		NoSeqScan: true,
+	}
+}
+
+// bounded is the outer net of a transaction, for servers that no longer answer: where
+// they do, their own limits end it first.
+func (c *Claimer) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 2*c.limits.Statement+min(c.limits.TTL, idleLimit))
 }
 
 // claim runs one claim transaction. After an error b holds the attempts as far as they
 // were known, none of them decided; only db.ErrCommitUnknown leaves that open.
 func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	started := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, 2*c.limits.Statement+idleLimit)
-	defer cancel() // the outer net: the server's own limits end first
-	tx, err := db.Begin(ctx, c.pool, db.Limits{
-		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
-		NoSeqScan: true,
-	})
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	tx, err := db.Begin(ctx, c.pool, c.limited())
 	if err != nil {
 		return err
 	}
 	defer func() {
 		db.Rollback(ctx, tx)
-		if err != nil && !errors.Is(err, db.ErrCommitUnknown) && expired(err, started, c.limits.TTL) {
+		if err != nil && expired(err, started, c.limits.TTL) {
 			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
 		}
 	}()
@@ -204,20 +212,20 @@ func (c *Claimer) judge(
 	for i := range b.attempts {
 		if a := &b.attempts[i]; open(a) {
 			row := byKey[a.Key]
-			a.Outcome, a.ExistingBidID, a.CachedAt = Outcome(row.Outcome), row.LiveBidID, row.CachedAt
+			a.Outcome, a.CachedAt = Outcome(row.Outcome), row.CachedAt
+			p := posting.Posting{
+				Key: a.Key, CachedAt: row.CachedAt, BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents,
+				Bid: &posting.Bid{AmountCents: row.BidAmountCents},
+			}
+			if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
+				p, a.CachedAt = newer, newer.CachedAt
+			}
 			switch a.Outcome {
+			case Duplicate:
+				a.ExistingBidID = row.LiveBidID
 			case Closed:
 				a.Detail = strings.ToLower(row.EndedStatus)
-			case Recent:
-				a.retryAt = row.TouchedAt.Add(c.rules.RebidWindow)
 			case "":
-				p := posting.Posting{
-					Key: a.Key, CachedAt: row.CachedAt, BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents,
-					Bid: &posting.Bid{AmountCents: row.BidAmountCents},
-				}
-				if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
-					p = newer
-				}
 				c.apply(a, p, b.amountCents)
 			}
 		}
@@ -256,10 +264,10 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 			params.CachedAts = append(params.CachedAts, a.CachedAt)
 			params.Amounts = append(params.Amounts, a.AmountCents)
 			params.States = append(params.States, state)
+			params.Covers = append(params.Covers, a.covers())
+		case a.Outcome == Ineligible && b.amountCents != nil: // with that amount only
 		case a.Decided():
-			params.DecidedMarketplaces = append(params.DecidedMarketplaces, a.Key.Marketplace)
-			params.DecidedJobIDs = append(params.DecidedJobIDs, a.Key.JobID)
-			params.DecidedCachedAts = append(params.DecidedCachedAts, a.CachedAt)
+			decide(&params, a)
 		}
 	}
 	if len(params.IDs) == 0 && len(params.DecidedJobIDs) == 0 {
@@ -277,6 +285,23 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	return nil
 }
 
+// decide adds a decided attempt to those that are to leave the queue.
+func decide(params *queries.InsertBidsParams, a *Attempt) {
+	params.DecidedMarketplaces = append(params.DecidedMarketplaces, a.Key.Marketplace)
+	params.DecidedJobIDs = append(params.DecidedJobIDs, a.Key.JobID)
+	params.DecidedCovers = append(params.DecidedCovers, a.covers())
+}
+
+// covers says up to which cached_at a candidate is decided by this attempt. What a pass
+// took it decides in any case, even where the posting is gone or older than the queue says:
+// it would meet that candidate for ever.
+func (a *Attempt) covers() time.Time {
+	if a.queuedAt.After(a.CachedAt) {
+		return a.queuedAt
+	}
+	return a.CachedAt
+}
+
 // findWinners looks, with a new snapshot, for live bids on the postings that were locked
 // by us and yet could not be inserted.
 func findWinners(ctx context.Context, q *queries.Queries, b *batch) error {
@@ -288,10 +313,15 @@ func findWinners(ctx context.Context, q *queries.Queries, b *batch) error {
 	if err != nil {
 		return fmt.Errorf("find %d live bids: %w", len(jobIDs), err)
 	}
+	var params queries.InsertBidsParams // no bids: it takes what is decided by now off the queue
 	for _, row := range rows {
 		key := posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
-		i := slices.IndexFunc(b.attempts, func(a Attempt) bool { return a.Key == key })
-		b.attempts[i].Outcome, b.attempts[i].ExistingBidID = Duplicate, row.ID
+		a := &b.attempts[slices.IndexFunc(b.attempts, func(a Attempt) bool { return a.Key == key })]
+		a.Outcome, a.ExistingBidID = Duplicate, row.ID
+		decide(&params, a)
+	}
+	if _, err := q.InsertBids(ctx, params); err != nil {
+		return fmt.Errorf("drop %d candidates: %w", len(rows), err)
 	}
 	return nil
 }
@@ -302,6 +332,7 @@ func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *b
 		if a.Outcome == Duplicate {
 			params.IDs = append(params.IDs, uuid.Must(uuid.NewV7()))
 			params.LiveBidIDs = append(params.LiveBidIDs, a.ExistingBidID)
+			params.CachedAts = append(params.CachedAts, a.CachedAt)
 		}
 	}
 	if len(params.IDs) == 0 {
@@ -313,31 +344,25 @@ func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *b
 	return nil
 }
 
-// lockedPause is how long a candidate is left alone whose lock someone else held.
-const lockedPause = time.Second
+// undecidedPause is how long a candidate is left alone that could not be decided.
+const undecidedPause = time.Second
 
 // postpone leaves undecided candidates in the queue, past the pass that is under way.
 func postpone(ctx context.Context, q *queries.Queries, b *batch) error {
-	params := queries.PostponeCandidatesParams{Pause: lockedPause}
-	for _, a := range b.attempts {
-		if !a.Decided() {
-			params.Marketplaces = append(params.Marketplaces, a.Key.Marketplace)
-			params.JobIDs = append(params.JobIDs, a.Key.JobID)
-			params.NotBefore = append(params.NotBefore, a.retryAt)
-		}
-	}
-	if len(params.JobIDs) == 0 {
+	marketplaces, jobIDs := keyArrays(b.attempts, undecided)
+	if len(jobIDs) == 0 {
 		return nil
 	}
-	if err := q.PostponeCandidates(ctx, params); err != nil {
-		return fmt.Errorf("postpone %d candidates: %w", len(params.JobIDs), err)
+	if err := q.PostponeCandidates(ctx, undecidedPause, marketplaces, jobIDs); err != nil {
+		return fmt.Errorf("postpone %d candidates: %w", len(jobIDs), err)
 	}
 	return nil
 }
 
-func all(*Attempt) bool      { return true }
-func open(a *Attempt) bool   { return a.Outcome == "" }
-func outrun(a *Attempt) bool { return a.Outcome == Locked && a.held }
+func all(*Attempt) bool         { return true }
+func open(a *Attempt) bool      { return a.Outcome == "" }
+func outrun(a *Attempt) bool    { return a.Outcome == Locked && a.held }
+func undecided(a *Attempt) bool { return !a.Decided() }
 
 // keyArrays are the keys of the attempts that match, as the arrays that statements take.
 func keyArrays(attempts []Attempt, match func(*Attempt) bool) (marketplaces, jobIDs []string) {

@@ -117,7 +117,8 @@ func (l *Locker) try(ctx context.Context, key posting.Key) (*Lock, error) {
 func (l *Lock) Tx() pgx.Tx { return l.tx }
 
 // Release commits what was written and frees the lock. It fails with [ErrLockExpired],
-// and has committed nothing, when the lock has lived too long.
+// and has committed nothing, when the lock has lived too long. Only after
+// [db.ErrCommitUnknown] without that it may have been committed.
 func (l *Lock) Release(ctx context.Context) error {
 	// From here on the server ends the session when the lock's life does, so that a holder
 	// that freezes before its COMMIT cannot commit late, on servers of every version.
@@ -171,7 +172,8 @@ func expired(err error, started time.Time, ttl time.Duration) bool {
 	case db.CodeCheckViolation:
 		return db.Constraint(err) == "bids_commit_within_lock_ttl"
 	}
-	return db.IsLost(err) && time.Since(started) >= ttl
+	// A COMMIT that was not answered may have been in time.
+	return db.IsLost(err) && !errors.Is(err, db.ErrCommitUnknown) && time.Since(started) >= ttl
 }
 
 // untilUnlocked calls try until it does not fail with ErrLocked, for at most wait, and

@@ -87,7 +87,7 @@ type Attempt struct {
 	acquired      bool // one of its tries succeeded
 	held          bool // the transaction under way holds the lock
 	needsApproval bool
-	retryAt       time.Time // when a pass may try again; zero: after a pause
+	queuedAt      time.Time // cached_at of the candidate that a pass took
 }
 
 // Decided says whether the outcome is final for this content of the posting: it need not

@@ -19,6 +19,7 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/test/netfault"
 	"github.com/arbitrageai/bidder/test/testdb"
 )
 
@@ -52,8 +53,38 @@ func setup(t *testing.T) *fixture {
 	return setupOn(t, d, d.URL)
 }
 
-// setupOn is for tests that put something between the program and its database, or that
-// change the database before the first connection.
+// setupDirect is for tests whose fault PgBouncer would answer by itself.
+func setupDirect(t *testing.T) *fixture {
+	t.Helper()
+	d := testdb.New(t)
+	return setupOn(t, d, d.DirectURL)
+}
+
+// setupProxy puts a network that can break before the database.
+func setupProxy(t *testing.T) (*fixture, *netfault.Proxy) {
+	t.Helper()
+	d := testdb.New(t)
+	proxy := netfault.New(t, d.URL)
+	return setupOn(t, d, proxy.URL), proxy
+}
+
+// admin is a connection to another database of the same server.
+func (f *fixture) admin(t testing.TB) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(f.DirectURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Database = "postgres"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+// setupOn is for tests that put something between the program and its database.
 func setupOn(t *testing.T, d *testdb.DB, url string) *fixture {
 	t.Helper()
 	return &fixture{
@@ -117,7 +148,9 @@ func jobs(n int) []posting.Key {
 
 func (f *fixture) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	if _, err := f.direct.Exec(t.Context(), sql, args...); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := f.direct.Exec(ctx, sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
@@ -275,7 +308,10 @@ func pass(t testing.TB, c *Claimer, options PassOptions) []Attempt {
 	return attempts
 }
 
+// tryPass ends a pass that finds no end.
 func tryPass(ctx context.Context, c *Claimer, options PassOptions) ([]Attempt, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the pass does not end"))
+	defer cancel()
 	if options.Workers == 0 {
 		options.Workers = 1
 	}

@@ -92,7 +92,7 @@ func removeContainer(ctx context.Context, name string) error {
 		if err != nil || left == "" {
 			return err
 		}
-		_, err = docker(ctx, "rm", "--force", name) // fails while Docker itself is at it
+		_, err = docker(ctx, "rm", "--force", "--volumes", name) // fails while Docker itself is at it
 
 		return retry.RetryableError(fmt.Errorf("container %s is in the way: %w", name, err))
 	})

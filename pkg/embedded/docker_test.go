@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"cmp"
+	"context"
 	"os"
 	"os/exec"
 	"strings"
@@ -53,6 +54,11 @@ func TestDocker(t *testing.T) {
 	if _, err := docker(t.Context(), "create", "--name="+h.container(), cmd.Args[3]); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := removeContainer(context.Background(), h.container()); err != nil {
+			t.Error(err)
+		}
+	})
 	u, other := begin(t, state, image).wait(), begin(t, state, image).wait()
 	run(t, u.dsn, "CREATE TABLE bids AS SELECT 'kept' AS bid; SELECT ''")
 	if got := containers(t, state); !strings.HasPrefix(got, "bidder-") || strings.Contains(got, "\n") {

@@ -30,7 +30,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +46,7 @@ const Image = "postgres:17-alpine"
 
 // Options say which server to start.
 type Options struct {
-	// StateDir is where everything of the server is kept; see [StateDir]. It is created with mode 0700 if need be.
+	// StateDir is where everything of the server is kept. It is created with mode 0700 if need be.
 	StateDir string
 	// Migrate, if set, is called with the URL of the database in every Start, while no other process can be in a Start
 	// of its own. Its error makes Start fail.
@@ -180,10 +179,4 @@ func (s *Server) leave(ctx context.Context) error {
 	ended.release()
 
 	return nil
-}
-
-// StateDir is the directory to use where the user has named none: $XDG_STATE_HOME/bidder, else /var/lib/bidder for root
-// and ~/.local/state/bidder for everyone else.
-func StateDir(getenv func(string) string) (string, error) {
-	return stateDir(os.Geteuid(), getenv)
 }

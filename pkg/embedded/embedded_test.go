@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -202,8 +203,14 @@ func TestKilledSupervisor(t *testing.T) {
 	state := newState(t)
 	u := begin(t, state).wait()
 	run(t, u.dsn, "CREATE TABLE bids AS SELECT 'kept' AS bid; SELECT ''")
-	kill9(t, processes(t, state)["supervisor"])
-	eventually(t, "the supervisor is gone", func() bool { return processes(t, state)["supervisor"] == 0 })
+	running := processes(t, state)
+	descriptors, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", running["server"])) // none without /proc
+	for _, descriptor := range descriptors {
+		if path, _ := os.Readlink(descriptor); strings.HasSuffix(path, ".lock") {
+			t.Errorf("the server holds %s itself", path)
+		}
+	}
+	kill9(t, running["supervisor"])
 
 	server := start(t, state) // at once: the old server may still be shutting down
 	if got := run(t, server.DSN(), "SELECT bid FROM bids"); got != "kept" {

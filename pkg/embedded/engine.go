@@ -73,7 +73,7 @@ func (e engine) version(h home) (string, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		if dir := h.closed(); dir != "" {
 			return "", fmt.Errorf("user %s, as whom PostgreSQL runs, cannot enter %s: name another state directory in BIDDER_STATE_DIR (for root, %s is good)",
-				h.owner, dir, rootStateDir)
+				h.owner, dir, "/var/lib/bidder")
 		}
 	}
 	if err != nil {

@@ -42,6 +42,9 @@ const port = 5432
 
 // openHome creates what is missing of the state directory.
 func openHome(dir string) (home, error) {
+	if dir == "" { // not the working directory
+		return home{}, errors.New("no state directory is given")
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return home{}, fmt.Errorf("state directory: %w", err)
@@ -49,9 +52,7 @@ func openHome(dir string) (home, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // as root, the server must get through
 		return home{}, fmt.Errorf("state directory: %w", err)
 	}
-	err = os.Mkdir(dir, 0o700)
-	created := err == nil
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return home{}, fmt.Errorf("state directory: %w", err)
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
@@ -61,7 +62,8 @@ func openHome(dir string) (home, error) {
 	if h.owner, err = ownerOf(h.data(), dir); err != nil {
 		return home{}, err
 	}
-	if created {
+	// An empty one may be another process's that was just made, so it does not matter who made it.
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
 		if err := h.owner.Chown(dir); err != nil {
 			return home{}, err
 		}
@@ -152,21 +154,4 @@ func (h home) closed() string {
 	}
 
 	return ""
-}
-
-const rootStateDir = "/var/lib/bidder"
-
-func stateDir(uid int, getenv func(string) string) (string, error) {
-	if xdg := getenv("XDG_STATE_HOME"); filepath.IsAbs(xdg) { // the standard has a relative one ignored
-		return filepath.Join(xdg, "bidder"), nil
-	}
-	if uid == 0 {
-		return rootStateDir, nil
-	}
-	userHome := getenv("HOME")
-	if !filepath.IsAbs(userHome) {
-		return "", errors.New("no place for the embedded PostgreSQL: HOME is not set; set BIDDER_STATE_DIR")
-	}
-
-	return filepath.Join(userHome, ".local", "state", "bidder"), nil
 }

@@ -207,13 +207,19 @@ func processes(t *testing.T, state string) map[string]int {
 	return found
 }
 
-// kill9 ends a process as kill -9 does.
+// kill9 ends a process as kill -9 does and waits until it has ended.
 func kill9(t *testing.T, pid int) {
 	t.Helper()
 
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the killed process has ended", func() bool {
+		// Nothing of a zombie is left but its number; it stays until its parent asks how it ended.
+		state, _ := exec.CommandContext(context.Background(), "ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+
+		return len(state) == 0 || state[0] == 'Z'
+	})
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -187,6 +188,8 @@ func Supervise(args []string) error {
 	if errors.Is(stopErr, context.DeadlineExceeded) {
 		stopErr = errors.Join(stopErr, server.Stop(ctx, localpg.Immediate))
 	}
+
+	runtime.KeepAlive(users) // collected as garbage, the file would be closed and the lock lost
 
 	return errors.Join(err, stopErr)
 }

@@ -24,7 +24,9 @@ const (
 
 // Capabilities are what an engine must know of a client before it calls it.
 type Capabilities struct {
-	Dedup Dedup
+	// ByHand: there is nothing to call; a person does it all.
+	ByHand bool
+	Dedup  Dedup
 	// LooksUpByPosting: Lookup also finds live bids of the account on the posting that
 	// were not placed under this bid's key.
 	LooksUpByPosting bool

@@ -128,10 +128,12 @@ func collect(
 		}
 		item, err := d.Next()
 		switch {
-		case errors.Is(err, io.EOF):
-			return counts, flush()
 		case err != nil:
-			return counts, errors.Join(err, flush())
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			err = errors.Join(err, flush()) // which counts, so it goes before the return
+			return counts, err
 		case item.Blank:
 			counts.Read++
 			counts.Blank++
@@ -140,7 +142,8 @@ func collect(
 			counts.Rejected++
 			if observer.Rejected != nil {
 				if err := observer.Rejected(item.Reject); err != nil {
-					return counts, errors.Join(err, flush())
+					err = errors.Join(err, flush())
+					return counts, err
 				}
 			}
 		default:

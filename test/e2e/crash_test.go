@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -33,10 +32,10 @@ func stalled(t *testing.T) (*fixture, *process) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	f, p := stalled(t)
-	f.await("the counters are written", "counters #>> '{outcomes,claimed}' = $1::int::text FROM runs", crashDone)
+	f.await("the counters are written", "EXISTS (SELECT FROM runs WHERE counters #>> '{outcomes,claimed}' = $1::int::text)", crashDone)
 	p.kill()
 	f.openGate()
-	f.await("the server has noticed", "NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')")
+	f.awaitUnlocked()
 	f.wantCount(crashDone, "bids WHERE status = 'ACTIVE'")
 	f.wantCount(1, `runs WHERE kind = 'run' AND finished_at IS NULL AND exit_code IS NULL
 		AND counters ->> 'lock_attempts' = $1::int::text AND counters ->> 'lock_successes' = $1::int::text`, crashDone)
@@ -130,9 +129,7 @@ func TestInterruptBeforeClaims(t *testing.T) {
 			if tt.stall != "" {
 				f.execIn(f.begin(), "LOCK TABLE "+tt.stall+" IN ACCESS EXCLUSIVE MODE")
 			} else {
-				reader, writer := io.Pipe()
-				t.Cleanup(func() { _ = writer.Close() })
-				c.input = reader
+				c.input, _ = pipe(t)
 			}
 			p := c.with("BIDDER_STATEMENT_TIMEOUT=1m").start(t)
 			f.await("the command waits", `EXISTS (SELECT FROM pg_stat_activity

@@ -179,7 +179,7 @@ func (f *fixture) await(what, sql string, args ...any) {
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	wait := retry.WithMaxDuration(patience, retry.NewConstant(5*time.Millisecond))
-	err := retry.Do(t.Context(), wait, func(context.Context) error {
+	err := retry.Do(context.WithoutCancel(t.Context()), wait, func(context.Context) error {
 		if condition() {
 			return nil
 		}
@@ -188,6 +188,13 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
+}
+
+// awaitUnlocked waits until the server has ended the transactions of a client that is frozen or dead.
+func (f *fixture) awaitUnlocked() {
+	f.t.Helper()
+	f.await("nobody holds an advisory lock", `NOT EXISTS (SELECT FROM pg_locks
+		WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 }
 
 // dump is the content of all tables, to see whether anything has changed.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -36,9 +35,8 @@ func TestFrozenHolder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stdin, goOn := io.Pipe()
+			stdin, goOn := pipe(t)
 			holder := call{program: self, args: []string{holdCommand, f.URL, "hot", write}, input: stdin}.start(t)
-			t.Cleanup(func() { _ = goOn.Close() })
 			eventually(t, "the holder has the lock", func() bool { return holder.stdout.String() == "locked\n" })
 			holder.freeze()
 			if report := decode[bidReport](t, f.bidder("bid", "upwork", "hot", "--lock-wait", "0", "-o", "json").want(t, 3)); report.Outcome != "locked" {
@@ -89,7 +87,7 @@ func TestFrozenRun(t *testing.T) {
 	f.awaitStalled(1)
 	frozen.freeze()
 	f.openGate()
-	f.await("the server has cut the frozen pass", "NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')")
+	f.awaitUnlocked()
 	f.wantCount(0, "bids")
 
 	next := decode[runReport](t, f.bidder("run", "-o", "json").want(t, 0))

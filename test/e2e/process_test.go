@@ -3,7 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
-	"io"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait for what must happen; a busy machine needs a while.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // call is one call of the program.
 type call struct {
@@ -23,7 +23,7 @@ type call struct {
 	env   []string
 	stdin string
 	// input, if set, takes the place of stdin. The test writes to its other end while the process runs.
-	input io.Reader
+	input *os.File
 	// user runs it, if set.
 	user *syscall.Credential
 	// program, if set, is run in place of bidder.
@@ -154,3 +154,14 @@ func (r result) wantError(t *testing.T, code int, says ...string) {
 }
 
 func (p *process) pid() string { return strconv.Itoa(p.cmd.Process.Pid) }
+
+// pipe is an input without an end, until the test closes it.
+func pipe(t *testing.T) (input, end *os.File) {
+	t.Helper()
+	input, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = input.Close(), end.Close() })
+	return input, end
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// everything is the marketplace name that stands for all of them.
+const everything = "*"
+
+type pausedJSON struct {
+	Marketplace string     `json:"marketplace"`
+	Account     string     `json:"account"`
+	Since       time.Time  `json:"since"`
+	Until       *time.Time `json:"until"`
+	Reason      string     `json:"reason"`
+	By          string     `json:"by"`
+}
+
+func (a *app) pauseCommand() *cobra.Command {
+	var reason, by string
+	cmd := &cobra.Command{
+		Use:   "pause [MARKETPLACE]",
+		Short: "Stop all calls of all pods, to one marketplace or to all",
+		Long: `From the next call on no pod calls the marketplace (or any), until ` + "`bidder resume`" + `.
+Claims go on; what bids owe stays owed.`,
+		Example: `  bidder pause upwork --reason "their status page is red"
+  bidder pause`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			if reason == "" || by == "" {
+				return usageError{errors.New("--reason and --by must not be empty")}
+			}
+			return a.changePause(cmd, args, "paused", func(s *session, name string) error {
+				return queries.New(s.pool).PauseAccount(cmd.Context(), queries.PauseAccountParams{
+					Marketplace: name, Account: everything, Reason: reason, PausedBy: by,
+				})
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "by hand", "why, for those who find it paused")
+	cmd.Flags().StringVar(&by, "by", operator(), "who pauses")
+	return cmd
+}
+
+func (a *app) resumeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "resume [MARKETPLACE]",
+		Short: "Start calls again that were paused, by hand or by a marketplace's answer",
+		Example: `  bidder resume upwork
+  bidder resume`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
+				_, err := queries.New(s.pool).ResumeAccounts(cmd.Context(), name)
+				return err //nolint:wrapcheck // the caller's
+			})
+		}),
+	}
+}
+
+// changePause changes the pause of one marketplace or of all, and shows what is paused then.
+func (a *app) changePause(cmd *cobra.Command, args []string, what string, change func(s *session, name string) error) error {
+	name := everything
+	if len(args) > 0 {
+		key, err := parseKey(args[0], "-")
+		if err != nil {
+			return err
+		}
+		name = key.Marketplace
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if s.DryRun {
+		fmt.Fprintf(a.stderr, "Dry run: %s would be %s.\n", name, what)
+	} else if err := change(s, name); err != nil {
+		return fmt.Errorf("have %s %s: %w", name, what, err)
+	}
+	paused, err := queries.New(s.pool).PausedAccounts(cmd.Context())
+	if err != nil {
+		return fmt.Errorf("list what is paused: %w", err)
+	}
+	items := list[pausedJSON]{Items: []pausedJSON{}}
+	for _, p := range paused {
+		items.Items = append(items.Items, pausedJSON{p.Marketplace, p.Account, p.PausedAt, p.PausedUntil, p.Reason, p.PausedBy})
+	}
+	if a.output == "json" {
+		return printJSON(a.stdout, items)
+	}
+	if len(items.Items) == 0 {
+		fmt.Fprintln(a.stdout, "Nothing is paused.")
+		return nil
+	}
+	t := newTable(a.stdout, "marketplace", "account", "since", "until", "reason", "by")
+	for _, p := range items.Items {
+		t.AppendRow([]any{p.Marketplace, p.Account, exactTime(p.Since), orDash(p.Until, exactTime), printable(p.Reason, 60), printable(p.By, 24)})
+	}
+	t.Render()
+	return nil
+}

@@ -1,0 +1,371 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+type reviewItem struct {
+	Bid       bidJSON            `json:"bid"`
+	Posting   *queries.Posting   `json:"posting"`
+	Kind      string             `json:"kind"`
+	Reason    string             `json:"reason"`
+	Attempts  int32              `json:"attempts"`
+	LastError *string            `json:"last_error"`
+	Since     time.Time          `json:"since"`
+	History   []queries.BidEvent `json:"history,omitempty"`
+}
+
+// reasonApproval is the reason of bids that wait to be approved.
+const reasonApproval = "approval"
+
+func newReviewItem(b queries.Bid, p *queries.Posting) reviewItem {
+	item := reviewItem{Bid: newBidJSON(b), Posting: p, Attempts: b.DeliveryAttempts, LastError: b.LastError, Since: b.CreatedAt, Reason: reasonApproval}
+	if b.DeliveryKind != nil {
+		item.Kind = *b.DeliveryKind
+	}
+	if *b.DeliveryState == "review" {
+		item.Reason = orDash(b.ReviewReason, func(s string) string { return s })
+		item.Since = b.UpdatedAt
+		if b.ReviewSince != nil {
+			item.Since = *b.ReviewSince
+		}
+	}
+	return item
+}
+
+func (a *app) reviewCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "review",
+		Short: "What needs a person: bids to approve, and deliveries that cannot go on by themselves",
+		Example: `  bidder review list
+  bidder review show 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
+  bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
+  bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
+  bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.started = true
+			return errors.Join(usageError{errors.New("say what to do: list, show, approve, retry or resolve")}, cmd.Help())
+		},
+	}
+	cmd.AddCommand(a.reviewListCommand(), a.reviewShowCommand(), a.reviewApproveCommand(), a.reviewRetryCommand(), a.reviewResolveCommand())
+	return cmd
+}
+
+func (a *app) reviewListCommand() *cobra.Command {
+	var marketplace, after string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List what waits for a person, oldest first",
+		Example: "  bidder review list -o json",
+		Args:    cobra.NoArgs,
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
+			return a.listReview(cmd, marketplace, after, limit)
+		}),
+	}
+	cmd.Flags().StringVar(&marketplace, "marketplace", "", "only of this marketplace")
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many to list, 1 to 1000")
+	cmd.Flags().StringVar(&after, "after", "", "go on where an earlier listing ended (its \"next\")")
+	return cmd
+}
+
+func (a *app) listReview(cmd *cobra.Command, marketplace, after string, limit int) error {
+	page, err := listParams("", marketplace, after, limit)
+	if err != nil {
+		return usageError{err}
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	q := queries.New(s.pool)
+	bids, err := q.ListReview(cmd.Context(), queries.ListReviewParams{
+		Marketplace: page.Marketplace, AfterID: page.BeforeID, AfterCreatedAt: page.BeforeCreatedAt, Page: page.Page,
+	})
+	if err != nil {
+		return fmt.Errorf("list what is in review: %w", err)
+	}
+	items := list[reviewItem]{Items: []reviewItem{}}
+	if len(bids) > limit {
+		bids = bids[:limit]
+		items.Next = cursor(bids[limit-1])
+	}
+	for _, b := range bids {
+		p, err := postingOf(cmd.Context(), q, b)
+		if err != nil {
+			return err
+		}
+		items.Items = append(items.Items, newReviewItem(b, p))
+	}
+	if a.output == "json" {
+		return printJSON(a.stdout, items)
+	}
+	if len(bids) == 0 {
+		fmt.Fprintln(a.stdout, "Nothing waits for a person.")
+		return nil
+	}
+	t := newTable(a.stdout, "bid", "posting", "amount", "owes", "reason", "since", "title")
+	for _, item := range items.Items {
+		title := "-"
+		if item.Posting != nil {
+			title = printable(item.Posting.Title, 40)
+		}
+		t.AppendRow([]any{
+			item.Bid.ID, item.Bid.Marketplace + " " + printable(item.Bid.JobID, 28), money(item.Bid.AmountCents, item.Bid.Currency),
+			item.Kind, item.Reason, exactTime(item.Since), title,
+		})
+	}
+	t.Render()
+	if items.Next != nil {
+		fmt.Fprintf(a.stdout, "\nMore: bidder review list --after %s\n", *items.Next)
+	}
+	return nil
+}
+
+// postingOf is the posting of a bid, or nil when the cache no longer has it.
+func postingOf(ctx context.Context, q *queries.Queries, b queries.Bid) (*queries.Posting, error) {
+	p, err := q.GetPosting(ctx, b.Marketplace, b.JobID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // said above
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the posting of bid %s: %w", b.ID, err)
+	}
+	return &p, nil
+}
+
+func (a *app) reviewShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show BID_ID", Short: "Everything a person needs to decide",
+		Example: "  bidder review show 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
+		Args:    cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.onBid(cmd, args[0], func(ctx context.Context, s *session, b queries.Bid) error {
+				if !waits(b) {
+					return notWaiting(b)
+				}
+				return a.showReview(ctx, s, b)
+			})
+		}),
+	}
+}
+
+func waits(b queries.Bid) bool {
+	return b.DeliveryState != nil && (*b.DeliveryState == "review" || *b.DeliveryState == "awaiting_approval")
+}
+
+func notWaiting(b queries.Bid) error {
+	return personError{fmt.Sprintf("bid %s does not wait for a person: it is %s and owes %s", b.ID, b.Status, owes(b))}
+}
+
+func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
+	q := queries.New(s.pool)
+	p, err := postingOf(ctx, q, b)
+	if err != nil {
+		return err
+	}
+	item := newReviewItem(b, p)
+	if item.History, err = q.BidHistory(ctx, b.ID); err != nil {
+		return fmt.Errorf("read the history of bid %s: %w", b.ID, err)
+	}
+	if a.output == "json" {
+		if item.History == nil {
+			item.History = []queries.BidEvent{}
+		}
+		return printJSON(a.stdout, item)
+	}
+	t := newTable(a.stdout)
+	t.AppendRow([]any{"waits for", item.Reason})
+	t.AppendRow([]any{"since", exactTime(item.Since)})
+	t.AppendRow([]any{"what to do", advice(item)})
+	if p != nil {
+		t.AppendRow([]any{"title", printable(p.Title, 100)})
+		t.AppendRow([]any{"url", orDash(p.URL, plain)})
+		t.AppendRow([]any{"description", printable(p.Description, 200)})
+	}
+	t.Render()
+	fmt.Fprintln(a.stdout)
+	return a.showBid(ctx, s, b.ID)
+}
+
+// advice says what a person can do with an item.
+func advice(item reviewItem) string {
+	switch {
+	case item.Reason == reasonApproval:
+		return "bidder review approve, or bidder withdraw"
+	case item.Kind == "withdraw":
+		return "take it back there by hand, then: bidder review resolve --as withdrawn (or won, lost, rejected)"
+	case item.Reason == "no_api":
+		return "send it by hand, then: bidder review resolve --as placed:ID (or not-placed)"
+	default:
+		return "look at the marketplace, then: bidder review resolve --as placed:ID or not-placed; or bidder review retry"
+	}
+}
+
+func (a *app) reviewApproveCommand() *cobra.Command {
+	var by string
+	cmd := &cobra.Command{
+		Use: "approve BID_ID", Short: "Let a bid be sent that waits for approval",
+		Example: "  bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --by ops@example.com",
+		Args:    cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.decide(cmd, args[0], by, "approved", func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
+				return q.ApproveBid(ctx, by, id)
+			}, "awaiting_approval")
+		}),
+	}
+	cmd.Flags().StringVar(&by, "by", operator(), "who approves")
+	return cmd
+}
+
+func (a *app) reviewRetryCommand() *cobra.Command {
+	var by string
+	cmd := &cobra.Command{
+		Use: "retry BID_ID", Short: "Try a delivery in review again, as if it had never failed",
+		Example: "  bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
+		Args:    cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.decide(cmd, args[0], by, "tried again", func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
+				return q.RetryDelivery(ctx, id, by)
+			}, "review")
+		}),
+	}
+	cmd.Flags().StringVar(&by, "by", operator(), "who wants it tried again")
+	return cmd
+}
+
+func (a *app) reviewResolveCommand() *cobra.Command {
+	var as, by, note string
+	cmd := &cobra.Command{
+		Use:   "resolve BID_ID",
+		Short: "Record what a person found out or did",
+		Long: `Records the truth about a delivery in review:
+  placed:ID    the bid is at the marketplace, under this id
+  not-placed   it is not there, and will not be sent any more
+  withdrawn    it was there and has been taken back
+  rejected, won, lost   how it ended`,
+		Example: `  bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778 --by alice
+  bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as not-placed --note "job was closed"`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.resolve(cmd, args[0], as, by, note)
+		}),
+	}
+	cmd.Flags().StringVar(&as, "as", "", "placed:ID, not-placed, withdrawn, rejected, won or lost (required)")
+	cmd.Flags().StringVar(&by, "by", operator(), "who found out")
+	cmd.Flags().StringVar(&note, "note", "", "what to remember about it")
+	_ = cmd.MarkFlagRequired("as")
+	_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(
+		[]string{"placed:", "not-placed", "withdrawn", "rejected", "won", "lost"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (a *app) resolve(cmd *cobra.Command, bidID, as, by, note string) error {
+	externalID, placed := strings.CutPrefix(as, "placed:")
+	if placed && strings.TrimSpace(externalID) == "" {
+		return usageError{errors.New("--as placed: say under which id: placed:ID")}
+	}
+	ends := map[string]string{"not-placed": "WITHDRAWN", "withdrawn": "WITHDRAWN", "rejected": "REJECTED", "won": "WON", "lost": "LOST"}
+	status, ended := ends[as]
+	if !placed && !ended {
+		return usageError{fmt.Errorf("--as %q is not placed:ID, not-placed, withdrawn, rejected, won or lost", as)}
+	}
+	detail, err := json.Marshal(map[string]string{"result": "resolved", "as": as, "note": note})
+	if err != nil {
+		return fmt.Errorf("encode the note: %w", err)
+	}
+	return a.decide(cmd, bidID, by, "resolved as "+as, func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
+		if placed {
+			return q.ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: strings.TrimSpace(externalID), Actor: by, Note: note})
+		}
+		n, err := q.EndBid(ctx, queries.EndBidParams{
+			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: as + ": " + note,
+		})
+		return int32(n), err //nolint:gosec // 0 or 1
+	}, "review")
+}
+
+// decide makes one change by hand to a bid that is in the given delivery state, and shows it.
+func (a *app) decide(
+	cmd *cobra.Command, bidID, by, what string, change func(context.Context, *queries.Queries, uuid.UUID) (int32, error), state string,
+) error {
+	if strings.TrimSpace(by) == "" {
+		return usageError{errors.New("--by must not be empty: it is the record of who decided")}
+	}
+	return a.onBid(cmd, bidID, func(ctx context.Context, s *session, b queries.Bid) error {
+		if b.DeliveryState == nil || *b.DeliveryState != state {
+			return notWaiting(b)
+		}
+		if s.DryRun {
+			fmt.Fprintf(a.stderr, "Dry run: bid %s would be %s.\n", b.ID, what)
+			return a.showBid(ctx, s, b.ID)
+		}
+		err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+			q := queries.New(tx)
+			if _, err := q.LockBid(ctx, b.ID); err != nil { // two people, one after the other
+				return fmt.Errorf("lock bid %s: %w", b.ID, err)
+			}
+			now, err := q.GetBid(ctx, b.ID)
+			if err != nil {
+				return fmt.Errorf("read bid %s: %w", b.ID, err)
+			}
+			if now.DeliveryState == nil || *now.DeliveryState != state {
+				return notWaiting(now)
+			}
+			if _, err := change(ctx, q, b.ID); err != nil {
+				return fmt.Errorf("record that bid %s is %s: %w", b.ID, what, err)
+			}
+			return nil
+		})
+		if db.Constraint(err) == "bids_one_active_per_external_id" {
+			return personError{"that id belongs to another live bid: look for it with `bidder bids -o json`"}
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // its own
+		}
+		return a.showBid(ctx, s, b.ID)
+	})
+}
+
+// onBid does something with the bid of an argument.
+func (a *app) onBid(cmd *cobra.Command, bidID string, do func(ctx context.Context, s *session, b queries.Bid) error) error {
+	id, err := parseBidID(bidID)
+	if err != nil {
+		return err
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	b, err := s.bid(cmd.Context(), id)
+	if err != nil {
+		return err
+	}
+	return do(cmd.Context(), s, b)
+}
+
+// bid reads one bid.
+func (s *session) bid(ctx context.Context, id uuid.UUID) (queries.Bid, error) {
+	b, err := queries.New(s.pool).GetBid(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return b, noSuchBid(id)
+	}
+	if err != nil {
+		return b, fmt.Errorf("read bid %s: %w", id, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,2 @@
+DROP FUNCTION account_is_paused(text, text);
+DROP TABLE accounts;

@@ -1,0 +1,220 @@
+-- name: DueAccounts :many
+-- The accounts that are owed something now and may be called. Jumps from account to
+-- account in the index: its cost is the number of accounts, not of bids.
+WITH RECURSIVE owing(marketplace, account) AS (
+    (SELECT b.marketplace, b.account FROM bids AS b
+     WHERE b.delivery_kind IS NOT NULL
+     ORDER BY b.marketplace, b.account LIMIT 1)
+    UNION ALL
+    SELECT next.marketplace, next.account
+    FROM owing
+    CROSS JOIN LATERAL (
+        SELECT b.marketplace, b.account FROM bids AS b
+        WHERE b.delivery_kind IS NOT NULL AND (b.marketplace, b.account) > (owing.marketplace, owing.account)
+        ORDER BY b.marketplace, b.account LIMIT 1
+    ) AS next
+)
+SELECT owing.marketplace::text AS marketplace, owing.account::text AS account
+FROM owing
+WHERE NOT account_is_paused(owing.marketplace, owing.account)
+    AND EXISTS (
+        SELECT FROM bids AS b
+        WHERE b.marketplace = owing.marketplace AND b.account = owing.account AND b.delivery_kind IS NOT NULL
+            AND b.next_attempt_at <= @due_by::timestamptz);
+
+-- name: LeaseDelivery :one
+-- Takes the most overdue delivery of an account, or the one of a given bid: pending, or
+-- left by a pod whose lease has run out. A withdrawal that was asked for in the meantime
+-- takes the place of the bid's placing here.
+WITH due AS MATERIALIZED (
+    SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+    FROM bids AS b
+    WHERE b.marketplace = @marketplace AND b.account = @account
+        AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
+        AND b.next_attempt_at <= @due_by::timestamptz
+        AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
+        AND (sqlc.narg('bid_id')::uuid IS NULL OR b.id = sqlc.narg('bid_id'))
+    ORDER BY b.next_attempt_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE bids AS b
+SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_kind ELSE 'withdraw' END,
+    delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+    delivery_state = 'leased',
+    lease_token = b.lease_token + 1,
+    lease_expires_at = clock_timestamp() + @lease::interval,
+    next_attempt_at = clock_timestamp() + @lease::interval
+FROM due
+WHERE b.id = due.id
+RETURNING b.*, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at;
+
+-- name: PostingOfBid :one
+-- What is sent beside the bid, and whether the posting may still be bid on.
+SELECT p.title, coalesce(p.url, '')::text AS url, coalesce(p.pricing, '')::text AS pricing,
+    (p.cached_at >= clock_timestamp() - @posting_ttl::interval
+        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()))::boolean AS is_open
+FROM postings AS p
+WHERE p.marketplace = @marketplace AND p.job_id = @job_id;
+
+-- name: TakeSlot :one
+-- The gate before every call: not paused, and within the account's rate, counted over all
+-- pods. Answers how long to wait; a paused account gives no slot.
+WITH gate AS (
+    SELECT @marketplace::text AS marketplace, @account::text AS account, @gap::interval AS gap
+)
+INSERT INTO accounts AS a (marketplace, account, next_slot)
+SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
+FROM gate
+WHERE NOT account_is_paused(gate.marketplace, gate.account)
+ON CONFLICT (marketplace, account) DO UPDATE
+    SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
+RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0')::interval AS wait;
+
+-- name: ArmPost :one
+-- Right before a POST, committed on its own: from here on the bid may be at the
+-- marketplace. No row: no POST.
+UPDATE bids AS b
+SET place_posts = b.place_posts + 1,
+    first_post_at = coalesce(b.first_post_at, clock_timestamp()),
+    last_post_at = clock_timestamp()
+WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
+    AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
+    AND b.place_posts < @most::integer
+    AND b.lease_expires_at > clock_timestamp() + @needed::interval
+    AND (b.place_posts > 0 OR EXISTS (
+        SELECT FROM postings AS p
+        WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
+            AND p.cached_at >= clock_timestamp() - @posting_ttl::interval
+            AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
+RETURNING b.place_posts, b.first_post_at::timestamptz AS first_post_at;
+
+-- name: HoldsLease :one
+-- Right before any other call that changes something.
+SELECT EXISTS (
+    SELECT FROM bids AS b
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+        AND b.lease_expires_at > clock_timestamp() + @needed::interval
+)::boolean AS holds;
+
+-- name: RecordPlaced :one
+-- The marketplace has the bid. A withdrawal that was asked for meanwhile is owed next.
+WITH placed AS (
+    UPDATE bids AS b
+    SET external_bid_id = @external_bid_id::text,
+        is_foreign = b.is_foreign OR @is_foreign::boolean,
+        submitted_at = coalesce(b.submitted_at, clock_timestamp()),
+        delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
+        delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
+        next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,
+        delivery_attempts = 0, lease_expires_at = NULL, last_error = NULL
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+    RETURNING b.id
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, @actor::text, @detail::jsonb FROM placed
+)
+SELECT count(*)::integer AS recorded FROM placed;
+
+-- name: RecordFound :one
+-- The external id of a bid whose delivery goes on under the same lease.
+WITH found AS (
+    UPDATE bids AS b
+    SET external_bid_id = @external_bid_id::text,
+        is_foreign = b.is_foreign OR @is_foreign::boolean,
+        submitted_at = coalesce(b.submitted_at, clock_timestamp())
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+    RETURNING b.id
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT found.id, @actor::text, @detail::jsonb FROM found
+)
+SELECT count(*)::integer AS recorded FROM found;
+
+-- name: RecordAgain :one
+-- Not done: the lease is given back and the delivery is due again. returned_posts are POSTs
+-- that were certainly not executed.
+WITH again AS (
+    UPDATE bids AS b
+    SET delivery_state = 'pending', lease_expires_at = NULL,
+        next_attempt_at = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp()
+            ELSE clock_timestamp() + @delay::interval END,
+        delivery_attempts = b.delivery_attempts + @failures::integer,
+        place_posts = b.place_posts - @returned_posts::integer,
+        first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
+        last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
+        last_error = nullif(@last_error::text, '')
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+    RETURNING b.id
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT again.id, @actor::text, @detail::jsonb FROM again
+)
+SELECT count(*)::integer AS recorded FROM again;
+
+-- name: RecordReview :one
+-- A person must look. A placing that a withdrawal overtook is not looked at but withdrawn.
+WITH review AS (
+    UPDATE bids AS b
+    SET delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
+        next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
+        review_reason = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE @reason::text END,
+        review_since = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
+        lease_expires_at = NULL,
+        place_posts = b.place_posts - @returned_posts::integer,
+        first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
+        last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
+        last_error = nullif(@last_error::text, '')
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+    RETURNING b.id
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT review.id, @actor::text, @detail::jsonb FROM review
+)
+SELECT count(*)::integer AS recorded FROM review;
+
+-- name: RecordEnded :one
+-- The bid's life has ended: REJECTED, or WITHDRAWN for the reason that was asked with.
+WITH ended AS (
+    UPDATE bids AS b
+    SET status = @status::text,
+        withdrawn_reason = CASE WHEN @status = 'WITHDRAWN' THEN b.withdraw_requested_reason END,
+        withdrawal_timestamp = CASE WHEN @status = 'WITHDRAWN' THEN clock_timestamp() END,
+        delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
+        last_error = nullif(@last_error::text, '')
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased' AND b.status = 'ACTIVE'
+    RETURNING b.id
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, from_status, to_status, detail)
+    SELECT ended.id, @actor::text, 'ACTIVE', @status, @detail::jsonb FROM ended
+)
+SELECT count(*)::integer AS recorded FROM ended;
+
+-- name: PauseAccount :exec
+INSERT INTO accounts AS a (marketplace, account, paused_at, paused_until, paused_reason, paused_by)
+VALUES (@marketplace, @account, clock_timestamp(), clock_timestamp() + sqlc.narg('pause')::interval, @reason::text, @paused_by::text)
+ON CONFLICT (marketplace, account) DO UPDATE
+    SET paused_at = coalesce(a.paused_at, excluded.paused_at),
+        -- a pause without an end is not shortened by one with an end
+        paused_until = CASE WHEN a.paused_at IS NOT NULL AND a.paused_until IS NULL THEN NULL ELSE excluded.paused_until END,
+        paused_reason = excluded.paused_reason, paused_by = excluded.paused_by;
+
+-- name: ResumeAccounts :execrows
+UPDATE accounts
+SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL
+WHERE paused_at IS NOT NULL AND (marketplace = @marketplace OR @marketplace = '*');
+
+-- name: PausedAccounts :many
+SELECT marketplace, account, paused_at::timestamptz AS paused_at, paused_until, paused_reason::text AS reason, paused_by::text AS paused_by
+FROM accounts
+WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > clock_timestamp())
+ORDER BY marketplace, account;
+
+-- name: ExternalIDIsTaken :one
+-- Whether another bid here, live or ended, already has an id of the marketplace.
+SELECT EXISTS (
+    SELECT FROM bids AS b
+    WHERE b.marketplace = @marketplace AND b.account = @account AND b.external_bid_id = @external_bid_id::text AND b.id <> @id
+)::boolean AS taken;

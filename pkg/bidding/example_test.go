@@ -1,0 +1,43 @@
+package bidding_test
+
+import (
+	"context"
+	"errors"
+	"log"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+)
+
+// A program of one's own takes part in the coordination: while it works on a posting,
+// nobody bids on that, and what it writes is there at once or not at all.
+func ExampleLocker_WithLock() {
+	ctx := context.Background()
+	pool, err := db.Open(ctx, db.Options{URL: "postgres://bidder@localhost/bidder", MaxConns: 4})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	var counters bidding.Counters
+	locker := bidding.NewLocker(pool, bidding.Limits{TTL: time.Minute, Statement: 5 * time.Second}, &counters)
+
+	err = locker.WithLock(ctx, "freelancer", "39812345", 10*time.Second, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE postings SET bid_amount_cents = 48000 WHERE marketplace = 'freelancer' AND job_id = '39812345'`)
+		return err
+	})
+	switch {
+	case errors.Is(err, bidding.ErrLocked):
+		log.Print("somebody is bidding on it: try later")
+	case errors.Is(err, bidding.ErrLockExpired):
+		log.Print("it took more than a minute, and nothing was changed")
+	case errors.Is(err, db.ErrCommitUnknown):
+		log.Print("the connection was lost at the very end: look what the posting says")
+	case err != nil:
+		log.Print(err)
+	}
+	log.Printf("%+v", counters.Counts().Locks)
+}

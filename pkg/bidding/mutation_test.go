@@ -1,0 +1,197 @@
+package bidding
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// scenario says what is wrong, if anything.
+type scenario func(t *testing.T, f *fixture) error
+
+// mutant is a claim with one predicate of its SQL removed or weakened, and the scenario
+// that has to notice.
+type mutant struct {
+	query    string
+	old, new string // old is in the query once
+	noticed  scenario
+}
+
+func mutants() []mutant {
+	const (
+		tryLock  = "pg_try_advisory_xact_lock(bid_lock_key(k.marketplace, k.job_id))"
+		tryTaken = "pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))"
+		touched  = "greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp)"
+		endedKey = "WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id\n        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'\n    ORDER"
+		touchKey = "WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id\n        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'\n) AS touched"
+		liveKey  = "WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'"
+	)
+	without := func(query, text, part string, noticed scenario) mutant {
+		return mutant{query, text, strings.Replace(text, part, "", 1), noticed}
+	}
+
+	return []mutant{
+		{queries.LockPostings, tryLock, "true", scenarioHeldLock},
+		{queries.LockPostings, tryLock, "pg_try_advisory_xact_lock(bid_lock_key(k.marketplace, ''))", scenarioHeldLock},
+		{queries.LockPostings, tryLock, "pg_try_advisory_xact_lock(bid_lock_key('', k.job_id))", scenarioHeldLock},
+
+		{queries.TakeCandidates, tryTaken, "true", scenarioHeldLock},
+		{queries.TakeCandidates, tryTaken, "pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, ''))", scenarioHeldLock},
+		{queries.TakeCandidates, tryTaken, "pg_try_advisory_xact_lock(bid_lock_key('', t.job_id))", scenarioHeldLock},
+		{queries.TakeCandidates, "WHERE c.not_before <= $1::timestamptz", "WHERE $1::timestamptz IS NOT NULL", scenarioQueue},
+		{queries.TakeCandidates, "c.not_before <= $1", "c.not_before < $1", scenarioQueue},
+		{queries.TakeCandidates, "ORDER BY c.not_before", "ORDER BY c.not_before DESC", scenarioQueue},
+		{queries.TakeCandidates, "ORDER BY c.not_before", "ORDER BY c.marketplace, c.job_id", scenarioQueue},
+		{queries.TakeCandidates, "LIMIT $2::integer", "LIMIT $2::integer + 1", scenarioQueue},
+		{queries.TakeCandidates, "FOR UPDATE SKIP LOCKED", "", scenarioQueue},
+		{queries.TakeCandidates, "FOR UPDATE SKIP LOCKED", "FOR UPDATE", scenarioQueue},
+
+		{queries.Judge, "coalesce(k.refreshed, p.cached_at) IS NULL", "false", scenarioBoundaries},
+		{queries.Judge, "coalesce(k.refreshed, p.cached_at) IS NULL", "p.cached_at IS NULL", scenarioPreviewRefreshed},
+		{queries.Judge, "live.id IS NOT NULL", "false", scenarioBoundaries},
+		{queries.Judge, "('WON', 'LOST', 'REJECTED')", "('LOST', 'REJECTED')", scenarioBoundaries},
+		{queries.Judge, "('WON', 'LOST', 'REJECTED')", "('WON', 'REJECTED')", scenarioBoundaries},
+		{queries.Judge, "('WON', 'LOST', 'REJECTED')", "('WON', 'LOST')", scenarioBoundaries},
+		{queries.Judge, "ended.status = 'WITHDRAWN' AND $1::boolean", "$1::boolean", scenarioBoundaries},
+		{queries.Judge, "ended.status = 'WITHDRAWN' AND $1::boolean", "ended.status = 'WITHDRAWN' AND ($1::boolean OR true)", scenarioBoundaries},
+		{queries.Judge, "ended.status = 'WITHDRAWN' AND $1::boolean", "false AND $1::boolean", scenarioBoundaries},
+		{queries.Judge, "touched.at > clock.now - $2::interval", "touched.at >= clock.now - $2::interval", scenarioBoundaries},
+		{queries.Judge, "touched.at > clock.now - $2::interval", "touched.at IS NULL AND clock.now - $2::interval IS NULL", scenarioBoundaries},
+		{queries.Judge, "greatest(k.refreshed, p.cached_at) < clock.now", "greatest(k.refreshed, p.cached_at) <= clock.now", scenarioBoundaries},
+		{queries.Judge, "greatest(k.refreshed, p.cached_at) < clock.now", "NULL < clock.now", scenarioBoundaries},
+		{queries.Judge, "greatest(k.refreshed, p.cached_at)", "p.cached_at", scenarioPreviewRefreshed},
+		{queries.Judge, "greatest(k.refreshed, p.cached_at)", "coalesce(k.refreshed, p.cached_at)", scenarioPreviewOlder},
+		{queries.Judge, "coalesce($7::timestamptz, clock_timestamp())", "coalesce(clock_timestamp(), $7::timestamptz)", scenarioBoundaries},
+		without(queries.Judge, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", "postings.marketplace = k.marketplace AND ", scenarioNeighbours),
+		without(queries.Judge, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", " AND postings.job_id = k.job_id", scenarioNeighbours),
+		without(queries.Judge, liveKey, "b.marketplace = k.marketplace AND ", scenarioNeighbours),
+		without(queries.Judge, liveKey, "AND b.job_id = k.job_id ", scenarioNeighbours),
+		without(queries.Judge, liveKey, " AND b.status = 'ACTIVE'", scenarioBoundaries),
+		without(queries.Judge, endedKey, "b.marketplace = k.marketplace AND ", scenarioNeighbours),
+		without(queries.Judge, endedKey, " AND b.job_id = k.job_id", scenarioNeighbours),
+		without(queries.Judge, endedKey, "b.status <> 'ACTIVE' AND ", scenarioPlans), // only there for the index
+		without(queries.Judge, endedKey, " AND b.status <> 'DUPLICATE'", scenarioBoundaries),
+		{queries.Judge, "ORDER BY b.created_at DESC, b.id DESC", "ORDER BY b.created_at, b.id DESC", scenarioBoundaries},
+		{queries.Judge, "ORDER BY b.created_at DESC, b.id DESC", "ORDER BY b.created_at DESC, b.id", scenarioBoundaries},
+		without(queries.Judge, touchKey, "b.marketplace = k.marketplace AND ", scenarioNeighbours),
+		without(queries.Judge, touchKey, " AND b.job_id = k.job_id", scenarioNeighbours),
+		without(queries.Judge, touchKey, "b.status <> 'ACTIVE' AND ", scenarioPlans), // only there for the index
+		without(queries.Judge, touchKey, " AND b.status <> 'DUPLICATE'", scenarioBoundaries),
+		without(queries.Judge, touched, "b.created_at, ", scenarioBoundaries),
+		without(queries.Judge, touched, "b.submitted_at, ", scenarioBoundaries),
+		without(queries.Judge, touched, "b.last_post_at, ", scenarioBoundaries),
+		without(queries.Judge, touched, ", b.withdrawal_timestamp", scenarioBoundaries),
+		{queries.Judge, "max(greatest(", "min(greatest(", scenarioBoundaries},
+
+		without(queries.InsertBids, "postings.marketplace = a.marketplace AND postings.job_id", "postings.marketplace = a.marketplace AND ", scenarioNeighbours),
+		without(queries.InsertBids, "a.marketplace AND postings.job_id = a.job_id", " AND postings.job_id = a.job_id", scenarioNeighbours),
+		{queries.InsertBids, "AND postings.cached_at = a.cached_at", "", scenarioRefreshBetween},
+		{queries.InsertBids, "ORDER BY a.marketplace, a.job_id", "", scenarioOppositeOrders},
+		{queries.InsertBids, "ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING", "", scenarioRogueCommits},
+		{queries.InsertBids, "ON a.id = inserted.id", "ON true", scenarioRefreshBetween},
+		{queries.InsertBids, "AND c.cached_at <= d.covers", "", scenarioRefreshBetween},
+		{queries.InsertBids, "c.cached_at <= d.covers", "c.cached_at < d.covers", scenarioRefreshBetween},
+		without(queries.InsertBids, "c.marketplace = d.marketplace AND c.job_id = d.job_id", "c.marketplace = d.marketplace AND ", scenarioNeighbours),
+		without(queries.InsertBids, "c.marketplace = d.marketplace AND c.job_id = d.job_id", " AND c.job_id = d.job_id", scenarioNeighbours),
+		{queries.InsertBids, "FOR UPDATE OF c SKIP LOCKED", "", scenarioHeldCandidate},
+		{queries.InsertBids, "FOR UPDATE OF c SKIP LOCKED", "FOR UPDATE OF c", scenarioHeldCandidate},
+		without(queries.InsertBids, "c.marketplace = done.marketplace AND c.job_id = done.job_id", "c.marketplace = done.marketplace AND ", scenarioNeighbours),
+		without(queries.InsertBids, "c.marketplace = done.marketplace AND c.job_id = done.job_id", " AND c.job_id = done.job_id", scenarioNeighbours),
+
+		{queries.FindLiveBids, "bids.marketplace = k.marketplace AND bids.job_id", "bids.job_id", scenarioRogueCommits},
+		{queries.FindLiveBids, " AND bids.job_id = k.job_id", "", scenarioRogueCommits},
+		{queries.FindLiveBids, " AND bids.status = 'ACTIVE'", "", scenarioRogueCommits},
+		{queries.PostponeCandidates, "p.marketplace = k.marketplace AND p.job_id = k.job_id", "p.marketplace = k.marketplace", scenarioPutBack},
+		{queries.PostponeCandidates, "p.marketplace = k.marketplace AND p.job_id = k.job_id", "p.job_id = k.job_id", scenarioPutBack},
+		{queries.PostponeCandidates, "c.marketplace = held.marketplace AND c.job_id = held.job_id", "c.marketplace = held.marketplace", scenarioPutBack},
+		{queries.PostponeCandidates, "c.marketplace = held.marketplace AND c.job_id = held.job_id", "c.job_id = held.job_id", scenarioPutBack},
+		{queries.FailCandidates, "f.marketplace = k.marketplace AND f.job_id = k.job_id", "f.marketplace = k.marketplace", scenarioPutBack},
+		{queries.FailCandidates, "f.marketplace = k.marketplace AND f.job_id = k.job_id", "f.job_id = k.job_id", scenarioPutBack},
+		{queries.FailCandidates, "c.marketplace = held.marketplace AND c.job_id = held.job_id", "c.marketplace = held.marketplace", scenarioPutBack},
+		{queries.FailCandidates, "c.marketplace = held.marketplace AND c.job_id = held.job_id", "c.job_id = held.job_id", scenarioPutBack},
+	}
+}
+
+// TestMutants: for every predicate of the claim's SQL some scenario fails without it.
+func TestMutants(t *testing.T) {
+	t.Parallel()
+	for i, m := range mutants() {
+		what := strings.Join(strings.Fields(m.old+" -> "+m.new), " ")
+		t.Run(name(i)+" "+what, func(t *testing.T) {
+			t.Parallel()
+			if n := strings.Count(m.query, m.old); n != 1 {
+				t.Fatalf("%q is in the query %d times, want once:\n%s", m.old, n, m.query)
+			}
+			f := setup(t)
+			var ran atomic.Bool
+			f.rewrite = func(sql string) string {
+				if sql != m.query {
+					return sql
+				}
+				ran.Store(true)
+				return strings.Replace(sql, m.old, m.new, 1)
+			}
+			err := survive(func() error { return m.noticed(t, f) })
+			if err == nil {
+				t.Error("nothing has noticed")
+			}
+			if !ran.Load() {
+				t.Error("the statement did not run")
+			}
+			if err != nil && strings.Contains(err.Error(), "42601") {
+				t.Errorf("no mutant, only wrong SQL: %v", err)
+			}
+		})
+	}
+}
+
+// survive makes an error of a panic: a statement that answers nonsense may well cause one.
+func survive(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return do()
+}
+
+// TestMutantsComplete: a line with a condition that no mutant touches is a line that no test
+// looks at.
+func TestMutantsComplete(t *testing.T) {
+	t.Parallel()
+	condition := regexp.MustCompile(`\b(WHERE|AND|WHEN|ON CONFLICT|FOR UPDATE|LIMIT|ORDER BY|JOIN .* ON|max|greatest|pg_try\w*)\b`)
+	exempt := map[string]string{
+		"LIMIT 1":             "of a look-up by a unique key, or after its ORDER BY: for the planner",
+		"LEFT JOIN LATERAL (": "has no condition",
+		") AS p ON true":      "has no condition",
+		"CASE WHEN a.delivery_state = 'pending' THEN $9::timestamptz END, $9, $9": "TestBorn looks at the value",
+	}
+	for name, query := range map[string]string{
+		"LockPostings": queries.LockPostings, "TakeCandidates": queries.TakeCandidates,
+		"Judge": queries.Judge, "InsertBids": queries.InsertBids,
+	} {
+		start := 0
+		for line := range strings.Lines(query) {
+			end := start + len(line)
+			text := strings.TrimSpace(line)
+			if _, ok := exempt[text]; !ok && !strings.HasPrefix(text, "--") && condition.MatchString(text) && !touchedByMutant(query, start, end) {
+				t.Errorf("%s: no mutant of: %s", name, text)
+			}
+			start = end
+		}
+	}
+}
+
+func touchedByMutant(query string, start, end int) bool {
+	for _, m := range mutants() {
+		at := strings.Index(query, m.old)
+		if m.query == query && at >= 0 && at < end && at+len(m.old) > start {
+			return true
+		}
+	}
+	return false
+}

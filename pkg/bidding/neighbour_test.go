@@ -1,0 +1,107 @@
+package bidding
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// TestNeighbours makes sure that no look-up forgets a part of the key.
+func TestNeighbours(t *testing.T) {
+	t.Parallel()
+	if err := scenarioNeighbours(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// scenarioNeighbours has something happen to one posting, and looks at those that share a
+// part of its key.
+func scenarioNeighbours(t *testing.T, f *fixture) error {
+	t.Helper()
+	own := func(id string) posting.Key { return posting.Key{Marketplace: "guru", JobID: id} }
+	neighbours := func(id string) []posting.Key {
+		return []posting.Key{{Marketplace: "guru", JobID: id + " too"}, {Marketplace: "upwork", JobID: id}}
+	}
+	c := f.claimer(at(noon()))
+	var errs []error
+	byHand := func(wanted string, keys ...posting.Key) {
+		for _, key := range keys {
+			a, err := c.Attempt(t.Context(), key, AttemptOptions{})
+			errs = append(errs, err, differ("attempt "+key.String(), verdict(a), wanted))
+		}
+	}
+
+	f.cache(t, noon(), own("cached"))
+	byHand("unknown", neighbours("cached")...)
+
+	f.cache(t, noon(), append(neighbours("live"), own("live"))...)
+	f.insert(t, own("live"), bid{status: "ACTIVE"})
+	byHand("claimed", neighbours("live")...)
+
+	f.cache(t, noon(), append(neighbours("lost"), own("lost"))...)
+	f.insert(t, own("lost"), bid{status: "LOST"})
+	byHand("claimed", neighbours("lost")...)
+
+	f.cache(t, noon(), append(neighbours("recent"), own("recent"))...)
+	f.insert(t, own("recent"), bid{status: "WITHDRAWN", created: noon(), withdrawn: noon()})
+	byHand("recent", own("recent"))
+	byHand("claimed", neighbours("recent")...)
+
+	// A decision takes its own candidate off the queue, and no other.
+	f.exec(t, "DELETE FROM candidates")
+	f.cache(t, noon(), append(neighbours("queued"), own("queued"))...)
+	byHand("claimed", own("queued"))
+	errs = append(errs, differ("candidates left", f.count(t, "candidates"), 2))
+
+	// Each bid takes the content of its own posting, of those with the same time.
+	keys := append(neighbours("content"), own("content"))
+	f.cache(t, noon(), keys...)
+	for i, key := range keys {
+		f.exec(t, "UPDATE postings SET bid_proposal = $1, currency = $2 WHERE marketplace = $3 AND job_id = $4",
+			key.String(), []string{"EUR", "GBP", "INR"}[i], key.Marketplace, key.JobID)
+	}
+	_, err := tryPass(t.Context(), c, PassOptions{})
+	return errors.Join(append(errs, err, differ("proposals of their own postings",
+		f.count(t, "bids WHERE proposal = marketplace || ' ' || job_id AND currency <> 'USD'"), len(keys)))...)
+}
+
+// TestPlans: look-ups stay on their indexes, however small the tables are.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	if err := scenarioPlans(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioPlans(t *testing.T, f *fixture) error {
+	t.Helper()
+	judge := queries.Judge
+	if f.rewrite != nil {
+		judge = f.rewrite(judge)
+	}
+	var plan []string
+	err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx pgx.Tx) error {
+		rows, err := tx.Query(t.Context(), "EXPLAIN "+judge, pgx.QueryExecModeExec,
+			true, rebidWindow, postingTTL, []string{"guru"}, []string{"1"}, nil, noon())
+		if err != nil {
+			return err
+		}
+		plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	var errs []error
+	for index, times := range map[string]int{"postings_pkey": 1, "bids_one_active_per_posting": 1, "bids_history": 2, "Seq Scan": 0} {
+		errs = append(errs, differ("how often the plan has "+index, strings.Count(strings.Join(plan, "\n"), index), times))
+	}
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("%w\n%s", err, strings.Join(plan, "\n"))
+	}
+	return nil
+}

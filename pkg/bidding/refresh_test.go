@@ -1,0 +1,205 @@
+package bidding
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// Refreshes beside a claimer. None may be lost, and none may be bid on by its old content.
+
+// TestRefreshDuringPass: the candidate is taken, so the refresh waits, and queues it anew.
+func TestRefreshDuringPass(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cache(t, noon(), job("1"))
+	refreshed := make(chan struct{})
+	c := f.claimer(at(noon()), once("judged", func() {
+		go func() {
+			defer close(refreshed)
+			f.cache(t, noon().Add(time.Second), job("1"))
+		}()
+		eventually(t, "the refresh waits", func() bool {
+			return f.count(t, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+		})
+	}))
+	made := pass(t, c, PassOptions{})
+	want(t, "outcome", verdict(made[0]), "claimed")
+	want(t, "content", made[0].CachedAt, noon())
+	<-refreshed
+	want(t, "queued anew", f.count(t, "candidates WHERE cached_at = $1", noon().Add(time.Second)), 1)
+	want(t, "next pass", verdict(pass(t, f.claimer(at(noon())), PassOptions{})[0]), "duplicate")
+	want(t, "candidates left", f.count(t, "candidates"), 0)
+	want(t, "live bids", f.live(t), 1)
+}
+
+func TestRefreshBetween(t *testing.T) {
+	t.Parallel()
+	if err := scenarioRefreshBetween(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// scenarioRefreshBetween has the content change between the judgement and the insert.
+func scenarioRefreshBetween(t *testing.T, f *fixture) error {
+	t.Helper()
+	later := noon().Add(time.Second)
+	refresh := func(key posting.Key) func() {
+		return func() {
+			f.cache(t, later, key)
+			f.exec(t, "UPDATE postings SET budget_max_cents = 2222 WHERE job_id = $1", key.JobID)
+		}
+	}
+	var errs []error
+	check := func(what string, a Attempt, err error, outcome string, queued bool) {
+		errs = append(errs, err, differ(what, verdict(a), outcome), differ("queued: "+what, f.queued(t, a.Key), queued))
+	}
+
+	// By hand, with no time to wait: nothing is decided.
+	f.cache(t, noon(), job("1"))
+	a, err := f.claimer(at(noon()), once("judged", refresh(job("1")))).Attempt(t.Context(), job("1"), AttemptOptions{})
+	check("by hand", a, err, "locked", true)
+	errs = append(errs, differ("bids", f.live(t), 0))
+
+	// By hand, with time: the new content is judged.
+	f.cache(t, noon(), job("2"))
+	a, err = f.claimer(at(noon()), once("judged", refresh(job("2")))).Attempt(t.Context(), job("2"), AttemptOptions{Wait: patience})
+	check("by hand, waiting", a, err, "claimed", false)
+	errs = append(errs, differ("content", a.CachedAt, later), differ("amount", a.AmountCents, 2222))
+
+	// Stale, and refreshed after that was seen: it stays queued.
+	f.cache(t, noon().Add(-48*time.Hour), job("3"))
+	a, err = f.claimer(at(noon()), once("judged", refresh(job("3")))).Attempt(t.Context(), job("3"), AttemptOptions{})
+	check("stale by hand", a, err, "stale", true)
+
+	// A pass, and a writer of postings who knows nothing of the queue.
+	f.exec(t, "DELETE FROM candidates")
+	f.cache(t, noon(), job("4"), job("4, undisturbed"))
+	made, err := tryPass(t.Context(), f.claimer(at(noon()), once("judged", func() {
+		f.exec(t, "UPDATE postings SET cached_at = $1 WHERE job_id = '4'", later)
+	})), PassOptions{})
+	if len(made) != 2 {
+		return errors.Join(append(errs, err, differ("attempts of the pass", len(made), 2))...)
+	}
+	check("pass", made[0], err, "locked", true)
+	check("pass, undisturbed", made[1], err, "claimed", false)
+	f.exec(t, "UPDATE candidates SET not_before = clock_timestamp()")
+	made, err = tryPass(t.Context(), f.claimer(at(noon())), PassOptions{})
+	if len(made) != 1 {
+		return errors.Join(append(errs, err, differ("attempts of the next pass", len(made), 1))...)
+	}
+	check("next pass", made[0], err, "claimed", false)
+	errs = append(errs, differ("content", made[0].CachedAt, later))
+
+	// A decided candidate leaves also where it was queued with just the content that was judged.
+	f.cache(t, noon(), job("5"))
+	a, err = f.claimer(at(noon())).Attempt(t.Context(), job("5"), AttemptOptions{})
+	check("by hand, undisturbed", a, err, "claimed", false)
+	return errors.Join(errs...)
+}
+
+// TestRefreshDuringRedo: a batch that is done again one by one holds no candidates.
+func TestRefreshDuringRedo(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(3)
+	f.cache(t, noon(), keys...)
+	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[1].JobID+"')")
+	judged := 0
+	c := f.claimer(at(noon()), func(c *Claimer) {
+		c.after = func(step string) {
+			if step == "judged" {
+				if judged++; judged == 4 { // the batch, the first, the broken one, the last
+					f.cache(t, noon().Add(time.Second), keys[2])
+				}
+			}
+		}
+	})
+	made := pass(t, c, PassOptions{})
+	got := []string{verdict(made[0]), verdict(made[1]), verdict(made[2])}
+	want(t, "outcomes", got, []string{"claimed", "failed database_error", "locked"})
+	want(t, "queued with the new content", f.count(t, "candidates WHERE job_id = $1 AND cached_at = $2", keys[2].JobID, noon().Add(time.Second)), 1)
+}
+
+// TestHeldCandidate: an attempt by hand does not wait for the pod that has taken the candidate.
+func TestHeldCandidate(t *testing.T) {
+	t.Parallel()
+	if err := scenarioHeldCandidate(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioHeldCandidate(t *testing.T, f *fixture) error {
+	t.Helper()
+	f.cacheNow(t, job("1"))
+	other := f.rogue(t, "SELECT FROM candidates FOR UPDATE")
+	a, err := f.claimer().Attempt(t.Context(), job("1"), AttemptOptions{})
+	other.rollback()
+	return errors.Join(err, differ("outcome", verdict(a), "claimed"))
+}
+
+// TestPreviewRefreshed: a dry run sees the lines of its file as if they were in the cache.
+func TestPreviewRefreshed(t *testing.T) {
+	t.Parallel()
+	if err := scenarioPreviewRefreshed(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioPreviewRefreshed(t *testing.T, f *fixture) error {
+	t.Helper()
+	stale, fresh := noon().Add(-48*time.Hour), noon().Add(-time.Hour)
+	keys := []posting.Key{job("new"), job("new and stale"), job("newer"), job("older"), job("poorer"), job("untouched")}
+	f.cache(t, stale, job("newer"))
+	f.cache(t, noon(), job("older"))
+	f.cache(t, stale, job("poorer"), job("untouched"))
+	file := func(key posting.Key, at time.Time, budget *int64) posting.Posting {
+		return posting.Posting{Key: key, CachedAt: at, BudgetMaxCents: budget}
+	}
+	previews, err := f.claimer(at(noon())).tryPreview(t.Context(), keys, PreviewOptions{Pass: true, Refreshed: map[posting.Key]posting.Posting{
+		keys[0]: file(keys[0], fresh, cents(77)),
+		keys[1]: file(keys[1], stale, cents(77)),
+		keys[2]: file(keys[2], fresh, cents(77)),
+		keys[3]: file(keys[3], fresh, nil),
+		keys[4]: file(keys[4], fresh, nil),
+	}})
+	type seen struct {
+		Verdict  string
+		Amount   int64
+		CachedAt time.Time
+	}
+	var got []seen
+	for _, a := range previews {
+		got = append(got, seen{verdict(a), a.AmountCents, a.CachedAt})
+	}
+	return errors.Join(err, differ("previews", got, []seen{
+		{"claimed", 77, fresh},
+		{"stale", 0, stale},
+		{"claimed", 77, fresh},
+		{"claimed", 1000, noon()},
+		{"ineligible no_amount", 0, fresh},
+		{"stale", 0, stale},
+	}))
+}
+
+// TestPreviewOlder: a line of the file that is older than the cache changes nothing.
+func TestPreviewOlder(t *testing.T) {
+	t.Parallel()
+	if err := scenarioPreviewOlder(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioPreviewOlder(t *testing.T, f *fixture) error {
+	t.Helper()
+	f.cache(t, noon(), job("1"))
+	previews, err := f.claimer(at(noon())).tryPreview(t.Context(), []posting.Key{job("1")}, PreviewOptions{
+		Refreshed: map[posting.Key]posting.Posting{job("1"): {Key: job("1"), CachedAt: noon().Add(-48 * time.Hour)}},
+	})
+	if err != nil {
+		return err
+	}
+	return differ("preview", verdict(previews[0]), "claimed")
+}

@@ -1,0 +1,128 @@
+// Package delivery makes marketplaces catch up with what bids owe them: it leases what is
+// due, calls the marketplace outside any transaction, and records what the call proved.
+//
+// Postgres cannot fence a marketplace. What keeps a bid from being placed twice is that
+// every POST is armed in the database first, that an answer which proves nothing is
+// followed by look-ups and not by another POST, and that a result is recorded only under
+// the token of the lease it was made with. docs/protocol.md explains each rule.
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+)
+
+// Kinds of deliveries.
+const (
+	Place    = "place"
+	Withdraw = "withdraw"
+)
+
+// Reasons for which a delivery waits for a person.
+const (
+	// ReasonNoAPI: nobody but a person can do it.
+	ReasonNoAPI = "no_api"
+	// ReasonStale: the posting was no longer fresh, or past its deadline, when the bid was to be sent.
+	ReasonStale = "stale"
+	// ReasonUnresolved: it was sent, the answer proved nothing, and no look-up has found it.
+	ReasonUnresolved = "unresolved"
+	// ReasonRetriesExhausted: too many failures in a row.
+	ReasonRetriesExhausted = "retries_exhausted"
+	// ReasonAuth: the account is not signed in.
+	ReasonAuth = "auth_needed"
+	// ReasonExternalIDClash: the marketplace's id belongs to another live bid.
+	ReasonExternalIDClash = "external_id_clash"
+	// ReasonAwarded: the bid was awarded and cannot be taken back.
+	ReasonAwarded = "awarded"
+	// ReasonRejectedElsewhere: the marketplace says that it has rejected a bid that was never sent from here.
+	ReasonRejectedElsewhere = "rejected_elsewhere"
+	// ReasonWithdrawnElsewhere: the marketplace says that somebody took the bid back.
+	ReasonWithdrawnElsewhere = "withdrawn_elsewhere"
+	// ReasonExpiredElsewhere: the marketplace says that the bid has expired.
+	ReasonExpiredElsewhere = "expired_elsewhere"
+	// ReasonNoHandler: the configuration names no client for the marketplace.
+	ReasonNoHandler = "no_handler"
+)
+
+// Account is what the engine needs to know of one marketplace.
+type Account struct {
+	Client marketplace.Client
+	// Gap is the shortest time between two calls of the account, over all pods; 0 is none.
+	Gap time.Duration
+	// Settle is how long a bid that was sent may take to show up in look-ups. Before that
+	// nothing is sent again and nothing is believed to be absent.
+	Settle time.Duration
+}
+
+// Options configure an [Engine].
+type Options struct {
+	// Account returns the client of a marketplace, or false where there is none.
+	Account func(marketplace string) (Account, bool)
+	// Lease is how long one process owns a delivery.
+	Lease time.Duration
+	// PostingTTL is how fresh a posting must be when its bid is first sent.
+	PostingTTL time.Duration
+	// RetryBase, RetryCap and RetryMax: the first gap, the longest, and the failed attempts
+	// after which a person must look.
+	RetryBase, RetryCap time.Duration
+	RetryMax            int
+}
+
+// Counts say what became of the deliveries of one kind.
+type Counts struct {
+	Done     int64 `json:"done"`
+	Retry    int64 `json:"retry"`
+	Review   int64 `json:"review"`
+	Rejected int64 `json:"rejected"`
+}
+
+// Totals are the counts of a pass.
+type Totals struct {
+	Place    Counts `json:"place"`
+	Withdraw Counts `json:"withdraw"`
+	// Recovered are deliveries taken over from pods whose lease had run out.
+	Recovered int64 `json:"-"`
+	// ForPerson are deliveries that went to review and were not meant to be a person's from
+	// the start.
+	ForPerson int64 `json:"-"`
+}
+
+// Counters add up deliveries, safe for concurrent use.
+type Counters struct {
+	mu     sync.Mutex
+	totals Totals
+}
+
+// Totals reads the counters.
+func (c *Counters) Totals() Totals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.totals
+}
+
+func (c *Counters) add(kind string, abandoned bool, v Verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if abandoned {
+		c.totals.Recovered++
+	}
+	counts := &c.totals.Place
+	if kind == Withdraw {
+		counts = &c.totals.Withdraw
+	}
+	switch {
+	case v.placed != nil, v.ended == "WITHDRAWN":
+		counts.Done++
+	case v.ended != "":
+		counts.Rejected++
+	case v.review != "":
+		counts.Review++
+		if v.review != ReasonNoAPI {
+			c.totals.ForPerson++
+		}
+	default:
+		counts.Retry++
+	}
+}

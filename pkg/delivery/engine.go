@@ -1,0 +1,444 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+)
+
+const (
+	// actor is who the engine is in the history of bids.
+	actor = "delivery"
+	// statementTime bounds one statement of the engine, from outside.
+	statementTime = 10 * time.Second
+	// leaseMargin is what must be left of a lease beyond the deadline of a call.
+	leaseMargin = 500 * time.Millisecond
+	// slotPatience is the longest wait for the account's rate with the lease in hand.
+	slotPatience = 2 * time.Second
+)
+
+// Procedure carries out one leased delivery and says what to record.
+type Procedure func(ctx context.Context, l *Lease) (Verdict, error)
+
+// Engine delivers what bids owe. It is safe for concurrent use.
+type Engine struct {
+	pool       *pgxpool.Pool
+	q          *queries.Queries
+	options    Options
+	procedures map[string]Procedure
+	counters   *Counters
+	log        *slog.Logger
+}
+
+// New returns an Engine that places bids itself and withdraws them by the procedure given.
+func New(pool *pgxpool.Pool, options Options, withdraw Procedure, counters *Counters, log *slog.Logger) *Engine {
+	return &Engine{
+		pool: pool, q: queries.New(pool), options: options, counters: counters, log: log,
+		procedures: map[string]Procedure{Place: place, Withdraw: withdraw},
+	}
+}
+
+// Lease is a delivery that this process owns until the lease runs out.
+type Lease struct {
+	Bid     queries.LeaseDeliveryRow
+	Account Account
+	engine  *Engine
+	posting queries.PostingOfBidRow
+	posts   int32     // armed so far, this lease's included
+	leased  time.Time // by this process's clock, for what is left of the lease
+}
+
+// Pass delivers everything that is due when it starts, with so many workers at once. When
+// ctx is cancelled the deliveries under way end first.
+func (e *Engine) Pass(ctx context.Context, workers int) error {
+	dueBy, err := e.q.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read the database's clock: %w", err)
+	}
+	accounts, err := e.q.DueAccounts(ctx, dueBy)
+	if err != nil {
+		return fmt.Errorf("list the accounts that are owed something: %w", err)
+	}
+	group, working := errgroup.WithContext(ctx)
+	for worker := range workers {
+		group.Go(func() error {
+			// Each worker begins with another account: a slow marketplace occupies some of them, not all.
+			for i := range accounts {
+				account := accounts[(i+worker)%len(accounts)]
+				if err := e.drain(working, account, dueBy); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err //nolint:wrapcheck // drain's own
+	}
+	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
+}
+
+// drain delivers what one account is owed.
+func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
+	for ctx.Err() == nil {
+		worked, err := e.deliver(context.WithoutCancel(ctx), queries.LeaseDeliveryParams{
+			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease,
+		})
+		if err != nil {
+			return err
+		}
+		if !worked {
+			return nil
+		}
+	}
+	return nil
+}
+
+// DeliverBid makes one attempt at what one bid owes, if that is due and nobody else is at it.
+func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id uuid.UUID) (worked bool, err error) {
+	dueBy, err := e.q.Now(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the database's clock: %w", err)
+	}
+	return e.deliver(ctx, queries.LeaseDeliveryParams{
+		Marketplace: marketplace, Account: account, DueBy: dueBy, Lease: e.options.Lease, BidID: &id,
+	})
+}
+
+// deliver leases one delivery, carries it out and records what came of it.
+func (e *Engine) deliver(ctx context.Context, params queries.LeaseDeliveryParams) (worked bool, err error) {
+	leased := time.Now() // before the statement: the lease cannot seem longer here than it is
+	row, err := within(ctx, func(ctx context.Context) (queries.LeaseDeliveryRow, error) {
+		return e.q.LeaseDelivery(ctx, params)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lease a delivery: %w", err)
+	}
+	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, leased: leased}
+	kind := *row.DeliveryKind
+	verdict, err := l.carryOut(ctx, kind)
+	if err != nil {
+		return true, fmt.Errorf("%s bid %s: %w", kind, row.ID, err) // the lease runs out by itself
+	}
+	recorded, err := l.record(ctx, verdict)
+	if err != nil {
+		return true, fmt.Errorf("record what became of bid %s: %w", row.ID, err)
+	}
+	if !recorded {
+		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", row.ID, "kind", kind, "code", verdict.code)
+		return true, nil
+	}
+	e.counters.add(kind, row.Abandoned, verdict)
+	e.report(l, kind, verdict)
+	return true, nil
+}
+
+func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
+	account, ok := l.engine.options.Account(l.Bid.Marketplace)
+	if !ok {
+		return Review(ReasonNoHandler), nil
+	}
+	l.Account = account
+	var err error
+	l.posting, err = within(ctx, func(ctx context.Context) (queries.PostingOfBidRow, error) {
+		return l.engine.q.PostingOfBid(ctx, l.engine.options.PostingTTL, l.Bid.Marketplace, l.Bid.JobID)
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // a pruned posting is no longer open
+		return Verdict{}, fmt.Errorf("read the posting: %w", err)
+	}
+	verdict, err := l.engine.procedures[kind](ctx, l)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if verdict.failed && int(l.Bid.DeliveryAttempts)+1 >= l.engine.options.RetryMax {
+		exhausted := Review(ReasonRetriesExhausted)
+		exhausted.message, exhausted.status, exhausted.unsent = verdict.lastError(), 0, verdict.unsent
+		return l.lastLook(ctx, exhausted)
+	}
+	if verdict.failed && verdict.delay == 0 {
+		verdict.delay = l.engine.options.Backoff(int(l.Bid.DeliveryAttempts))
+	}
+	return verdict, nil
+}
+
+// Left is what remains of the lease for a call, by this process's clock.
+func (l *Lease) Left() time.Duration {
+	return l.engine.options.Lease - time.Since(l.leased) - leaseMargin
+}
+
+// Slot passes the gate before a call: the account is not paused and its rate allows it.
+// Without, the verdict says when to try again.
+func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) {
+	wait, err := within(ctx, func(ctx context.Context) (time.Duration, error) {
+		return l.engine.q.TakeSlot(ctx, l.Bid.Marketplace, l.Bid.Account, l.Account.Gap)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		paused := Again(pausedPause)
+		paused.code = "paused"
+		return paused, false, nil
+	}
+	if err != nil {
+		return Verdict{}, false, fmt.Errorf("take a slot of the account's rate: %w", err)
+	}
+	if wait > min(slotPatience, l.Left()-l.Account.Client.Capabilities().Timeout) {
+		limited := Again(wait)
+		limited.code = "rate"
+		return limited, false, nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return Verdict{}, true, nil
+	case <-ctx.Done():
+		return Verdict{}, false, context.Cause(ctx) //nolint:wrapcheck // who ended it
+	}
+}
+
+// pausedPause is how long a delivery of a paused account is left alone.
+const pausedPause = 10 * time.Second
+
+// Finding is what a look-up showed.
+type Finding struct {
+	marketplace.Finding
+	// Settled says that every POST of the bid had had the time to show, when the look-up
+	// was sent. Measured before, because what lands meanwhile may not be in the answer.
+	Settled bool
+}
+
+// LookUp asks the marketplace for the bid, within the account's rate. A bid there whose id
+// another bid here has, live or ended, is not this one: it counts as not found.
+func (l *Lease) LookUp(ctx context.Context) (finding Finding, verdict Verdict, ok bool, err error) {
+	verdict, ok, err = l.Slot(ctx)
+	if err != nil || !ok {
+		return Finding{}, verdict, ok, err
+	}
+	finding.Settled = l.posts == 0 || l.since(l.Bid.LastPostAt) >= l.Account.Settle
+	call, cancel := context.WithTimeout(ctx, l.Account.Client.Capabilities().Timeout)
+	defer cancel()
+	finding.Finding = l.Account.Client.Lookup(call, l.External())
+	if finding.Found && finding.ExternalID != orZero(l.Bid.ExternalBidID) {
+		taken, err := within(ctx, func(ctx context.Context) (bool, error) {
+			return l.engine.q.ExternalIDIsTaken(ctx, queries.ExternalIDIsTakenParams{
+				Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: finding.ExternalID, ID: l.Bid.ID,
+			})
+		})
+		if err != nil {
+			return Finding{}, Verdict{}, false, fmt.Errorf("look for the owner of %s: %w", finding.ExternalID, err)
+		}
+		finding.Found = !taken
+	}
+	return finding, Verdict{}, true, nil
+}
+
+// since is the time since t, by the database's clock at the lease and this process's from then on.
+func (l *Lease) since(t *time.Time) time.Duration {
+	return l.Bid.LeasedAt.Sub(orZero(t)) + time.Since(l.leased)
+}
+
+// LookAgain is the verdict when a look-up came too early to prove anything.
+func (l *Lease) LookAgain() Verdict {
+	v := Again(untilLookUp(l.since(l.Bid.LastPostAt), l.Account.Settle))
+	v.code = "looking"
+	return v
+}
+
+// Accounted says whether no POST of the bid can still take effect: none was armed, or the
+// bid that it made is known and another could not be made, or all had the time to settle.
+func (l *Lease) Accounted() bool {
+	known := l.Bid.ExternalBidID != nil && !l.Bid.IsForeign
+	return l.posts == 0 || l.since(l.Bid.LastPostAt) >= l.Account.Settle ||
+		known && (l.posts == 1 || l.Account.Client.Capabilities().Dedup == marketplace.IdempotencyKey)
+}
+
+// External is the bid as the marketplace sees it.
+func (l *Lease) External() marketplace.Bid {
+	b := marketplace.Bid{
+		ID: l.Bid.ID, Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, JobID: l.Bid.JobID,
+		JobURL: l.posting.URL, Title: l.posting.Title, Pricing: l.posting.Pricing, Currency: l.Bid.Currency,
+		AmountCents: orZero(l.Bid.AmountCents), PeriodDays: orZero(l.Bid.PeriodDays), Proposal: orZero(l.Bid.Proposal),
+		ExternalID: orZero(l.Bid.ExternalBidID), ArmedAt: orZero(l.Bid.FirstPostAt),
+		ApprovedBy: orZero(l.Bid.ApprovedBy), ApprovedAt: orZero(l.Bid.ApprovedAt),
+		WithdrawReason: orZero(l.Bid.WithdrawRequestedReason), WithdrawAskedAt: orZero(l.Bid.WithdrawRequestedAt),
+		Attempt: int(l.Bid.DeliveryAttempts) + 1,
+	}
+	return b
+}
+
+func orZero[T any](value *T) (zero T) {
+	if value == nil {
+		return zero
+	}
+	return *value
+}
+
+// Found records the marketplace's id of a bid whose delivery goes on.
+func (l *Lease) Found(ctx context.Context, f Finding) (clash bool, err error) {
+	detail, err := json.Marshal(event{Kind: *l.Bid.DeliveryKind, Result: "found", ExternalBidID: f.ExternalID})
+	if err != nil {
+		return false, fmt.Errorf("encode an event: %w", err)
+	}
+	_, err = within(ctx, func(ctx context.Context) (int32, error) {
+		return l.engine.q.RecordFound(ctx, queries.RecordFoundParams{
+			ExternalBidID: f.ExternalID, IsForeign: f.Foreign, ID: l.Bid.ID, Token: l.Bid.LeaseToken, Actor: actor, Detail: detail,
+		})
+	})
+	if isClash(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("record the marketplace's id: %w", err)
+	}
+	l.Bid.ExternalBidID, l.Bid.IsForeign = &f.ExternalID, l.Bid.IsForeign || f.Foreign
+	return false, nil
+}
+
+// NeverSent says whether nothing of the bid can be at the marketplace: no POST was ever
+// armed, and nothing was found there.
+func (l *Lease) NeverSent() bool { return l.posts == 0 && l.Bid.ExternalBidID == nil }
+
+// Call makes one call within the client's time.
+func (l *Lease) Call(
+	ctx context.Context, method func(marketplace.Client, context.Context, marketplace.Bid) marketplace.Result,
+) marketplace.Result {
+	ctx, cancel := context.WithTimeout(ctx, l.Account.Client.Capabilities().Timeout)
+	defer cancel()
+	return method(l.Account.Client, ctx, l.External())
+}
+
+// Holds says whether the lease still covers a call that changes something.
+func (l *Lease) Holds(ctx context.Context) (bool, error) {
+	return within(ctx, func(ctx context.Context) (bool, error) {
+		return l.engine.q.HoldsLease(ctx, l.Bid.ID, l.Bid.LeaseToken, l.Account.Client.Capabilities().Timeout+leaseMargin)
+	})
+}
+
+func isClash(err error) bool {
+	return db.Code(err) == db.CodeUniqueViolation && db.Constraint(err) == "bids_one_active_per_external_id"
+}
+
+// within bounds one statement from outside.
+func within[T any](ctx context.Context, statement func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTime)
+	defer cancel()
+	return statement(ctx)
+}
+
+// event is the detail of a delivery's event in the history of a bid.
+type event struct {
+	Kind          string `json:"kind"`
+	Result        string `json:"result"`
+	Code          string `json:"code,omitempty"`
+	Status        int    `json:"http_status,omitempty"`
+	Message       string `json:"message,omitempty"`
+	ExternalBidID string `json:"external_bid_id,omitempty"`
+	Attempt       int32  `json:"attempt,omitempty"`
+	DelayMS       int64  `json:"delay_ms,omitempty"`
+}
+
+// record writes the verdict under the token; false means that the lease was overtaken.
+func (l *Lease) record(ctx context.Context, v Verdict) (bool, error) {
+	q, id, token := l.engine.q, l.Bid.ID, l.Bid.LeaseToken
+	e := event{Kind: *l.Bid.DeliveryKind, Code: v.code, Status: v.status, Message: v.message, Attempt: l.Bid.DeliveryAttempts + 1}
+	if v.pause != nil {
+		if err := l.pause(ctx, v); err != nil {
+			return false, err
+		}
+	}
+	var returned int32
+	if v.unsent {
+		returned = 1
+	}
+	n, err := within(ctx, func(ctx context.Context) (int32, error) {
+		switch {
+		case v.placed != nil:
+			e.Result, e.ExternalBidID = "placed", v.placed.externalID
+			return q.RecordPlaced(ctx, queries.RecordPlacedParams{
+				ExternalBidID: v.placed.externalID, IsForeign: v.placed.foreign, ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+		case v.ended != "":
+			e.Result = "ended"
+			return q.RecordEnded(ctx, queries.RecordEndedParams{
+				Status: v.ended, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+		case v.review != "":
+			e.Result = "review"
+			return q.RecordReview(ctx, queries.RecordReviewParams{
+				Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+		}
+		var failures int32
+		if v.failed {
+			failures = 1
+		}
+		e.Result, e.DelayMS = "again", v.delay.Milliseconds()
+		return q.RecordAgain(ctx, queries.RecordAgainParams{
+			Delay: v.delay, Failures: failures, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+		})
+	})
+	if isClash(err) {
+		clash := Review(ReasonExternalIDClash)
+		clash.message = "the marketplace's id " + v.placed.externalID + " belongs to another live bid"
+		return l.record(ctx, clash)
+	}
+	return n > 0, err
+}
+
+func (e event) json() json.RawMessage {
+	encoded, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // text and numbers always encode
+	}
+	return encoded
+}
+
+func (l *Lease) pause(ctx context.Context, v Verdict) error {
+	var length *time.Duration
+	if v.pause.length > 0 {
+		length = &v.pause.length
+	}
+	_, err := within(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.engine.q.PauseAccount(ctx, queries.PauseAccountParams{
+			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, Pause: length, Reason: v.lastError(), PausedBy: actor,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("pause the account: %w", err)
+	}
+	return nil
+}
+
+// report logs one line for each delivery; what needs a person at error level.
+func (e *Engine) report(l *Lease, kind string, v Verdict) {
+	attributes := []any{
+		"bid_id", l.Bid.ID, "kind", kind, "marketplace", l.Bid.Marketplace, "job_id", l.Bid.JobID, "code", v.code,
+	}
+	switch {
+	case v.review != "" && v.review != ReasonNoAPI:
+		e.log.Error("a person must look at a bid", append(attributes, "reason", v.review, "amount_cents", orZero(l.Bid.AmountCents),
+			"currency", l.Bid.Currency, "posts", l.posts, "external_bid_id", orZero(l.Bid.ExternalBidID), "last_error", v.lastError())...)
+	case v.review != "":
+		e.log.Info("handed to a person", attributes...)
+	case v.placed != nil:
+		e.log.Info("placed", append(attributes, "external_bid_id", v.placed.externalID)...)
+	case v.ended != "":
+		e.log.Info("ended", append(attributes, "status", v.ended)...)
+	default:
+		e.log.Info("again later", append(attributes, "delay", v.delay, "failed", v.failed, "last_error", v.lastError())...)
+	}
+}

@@ -1,0 +1,203 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+)
+
+// place is the [Procedure] of placing: one look-up round and at most one POST.
+func place(ctx context.Context, l *Lease) (Verdict, error) {
+	capabilities := l.Account.Client.Capabilities()
+	if capabilities.ByHand {
+		return Review(ReasonNoAPI), nil
+	}
+	if l.NeverSent() && !l.posting.IsOpen {
+		return Review(ReasonStale), nil
+	}
+	if l.posts > 0 || capabilities.LooksUpByPosting {
+		finding, verdict, ok, err := l.LookUp(ctx)
+		if err != nil || !ok {
+			return verdict, err
+		}
+		if verdict, decided := l.judgeFinding(finding); decided {
+			return verdict, nil
+		}
+	}
+	if l.posts > 0 && !l.mayRepeat(capabilities) {
+		return Review(ReasonUnresolved), nil
+	}
+	return l.post(ctx, capabilities)
+}
+
+// judgeFinding says what a look-up before a POST decides.
+func (l *Lease) judgeFinding(f Finding) (Verdict, bool) {
+	live := f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted)
+	switch {
+	case !f.Known:
+		return l.FailedCall(f.Result), true
+	case live:
+		return l.adopt(f), true
+	case l.posts == 0 && f.Found:
+		return Review(endedElsewhere(f.Status)), true
+	case l.posts == 0:
+		return Verdict{}, false
+	case !f.Settled:
+		return l.LookAgain(), true
+	case f.Found && f.Status == marketplace.Rejected && l.posts == 1:
+		return EndAs("REJECTED", "rejected_there"), true
+	case f.Found:
+		return Review(endedElsewhere(f.Status)), true
+	}
+	return Verdict{}, false
+}
+
+// adopt is the verdict on a live bid that the marketplace has.
+func (l *Lease) adopt(f Finding) Verdict {
+	return Verdict{placed: &placed{externalID: f.ExternalID, foreign: f.Foreign || l.posts == 0}, code: "found"}
+}
+
+func endedElsewhere(s marketplace.Status) string {
+	switch s {
+	case marketplace.Rejected:
+		return ReasonRejectedElsewhere
+	case marketplace.Expired:
+		return ReasonExpiredElsewhere
+	default:
+		return ReasonWithdrawnElsewhere
+	}
+}
+
+// FailedCall is the verdict on a call that changed nothing and answered nothing of use.
+func (l *Lease) FailedCall(r marketplace.Result) Verdict {
+	v := Verdict{delay: r.After, code: "call_failed"}
+	switch r.Kind {
+	case marketplace.AuthNeeded:
+		v = Review(ReasonAuth)
+		v.pause = &pause{}
+	case marketplace.PauseAccount:
+		v.delay, v.pause = max(r.After, pausedPause), &pause{length: r.After}
+	case marketplace.NeedsHuman:
+		v = Review(humanReason(r))
+	default:
+		v.failed = r.Status != statusTooManyRequests
+		if !v.failed {
+			v.delay = max(r.After, l.engine.options.RetryBase)
+		}
+	}
+	return v.Because(r)
+}
+
+const statusTooManyRequests = 429
+
+func humanReason(r marketplace.Result) string {
+	if r.Code == "" {
+		return "needs_human"
+	}
+	return r.Code
+}
+
+// mostPosts is how many POSTs a bid may ever see: a second one only where the marketplace
+// itself keeps it from becoming a second bid.
+func mostPosts(d marketplace.Dedup) int32 {
+	if d == marketplace.NoDedup {
+		return 1
+	}
+	return 2
+}
+
+// mayRepeat says whether a second POST is allowed, after the settle time.
+func (l *Lease) mayRepeat(c marketplace.Capabilities) bool {
+	if l.posts >= mostPosts(c.Dedup) {
+		return false
+	}
+	return c.KeyLife == 0 || l.since(l.Bid.FirstPostAt)+c.Timeout < c.KeyLife
+}
+
+// post arms and sends one POST, and says what its answer proves.
+func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, error) {
+	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
+		return verdict, err
+	}
+	armedHere := time.Now()
+	armed, err := within(ctx, func(ctx context.Context) (queries.ArmPostRow, error) {
+		return l.engine.q.ArmPost(ctx, queries.ArmPostParams{
+			ID: l.Bid.ID, Token: l.Bid.LeaseToken, Most: mostPosts(c.Dedup), Needed: c.Timeout + leaseMargin, PostingTTL: l.engine.options.PostingTTL,
+		})
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		refused := Again(0) // a withdrawal, another owner, too little lease left, or no longer fresh
+		refused.code = "not_armed"
+		return refused, nil
+	}
+	if err != nil {
+		return Verdict{}, fmt.Errorf("arm: %w", err) // unknown whether armed: no POST, and the next lease looks
+	}
+	l.posts = armed.PlacePosts
+	bid := l.External()
+	bid.ArmedAt = armed.FirstPostAt
+	// An absolute deadline, counted from before arming: a process that was frozen in
+	// between finds it over and sends nothing.
+	call, cancel := context.WithDeadline(ctx, armedHere.Add(c.Timeout))
+	defer cancel()
+	return l.judgePost(l.Account.Client.Place(call, bid)), nil
+}
+
+// judgePost says what the answer to a POST proves. While an earlier POST is unaccounted
+// for, a refusal of this one proves nothing about that one.
+func (l *Lease) judgePost(r marketplace.Result) Verdict {
+	ambiguous := Verdict{delay: max(r.After, untilLookUp(0, l.Account.Settle)), code: "ambiguous"}
+	alone := l.posts == 1
+	v := ambiguous
+	switch r.Kind {
+	case marketplace.Done:
+		if r.ExternalID != "" {
+			v = Verdict{placed: &placed{externalID: r.ExternalID}, code: "placed"}
+		}
+	case marketplace.NotExecuted:
+		v = Verdict{unsent: true, delay: r.After, failed: r.Status != statusTooManyRequests, code: "not_executed"}
+		if !v.failed {
+			v.delay = max(r.After, l.engine.options.RetryBase)
+		}
+	case marketplace.Permanent:
+		switch {
+		case r.ExternalID != "":
+			v = Verdict{placed: &placed{externalID: r.ExternalID, foreign: true}, code: "found"}
+		case alone:
+			v = EndAs("REJECTED", r.Code)
+		}
+	case marketplace.AuthNeeded:
+		if alone {
+			v = Review(ReasonAuth)
+		}
+		v.pause = &pause{}
+	case marketplace.PauseAccount:
+		v = Verdict{delay: max(r.After, pausedPause), code: "paused", pause: &pause{length: r.After}}
+	case marketplace.NeedsHuman:
+		if alone {
+			v = Review(humanReason(r))
+		}
+	case marketplace.Ambiguous:
+	}
+	return v.Because(r)
+}
+
+// lastLook looks once more before a person is asked, if anything was ever sent: what it
+// finds live is adopted.
+func (l *Lease) lastLook(ctx context.Context, otherwise Verdict) (Verdict, error) {
+	if l.posts == 0 || *l.Bid.DeliveryKind != Place {
+		return otherwise, nil
+	}
+	finding, _, ok, err := l.LookUp(ctx)
+	if err == nil && ok && finding.Known && finding.Found &&
+		(finding.Status == marketplace.Submitted || finding.Status == marketplace.Accepted) {
+		return l.adopt(finding), nil
+	}
+	return otherwise, err
+}

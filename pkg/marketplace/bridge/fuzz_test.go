@@ -1,0 +1,100 @@
+package bridge
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/wire"
+)
+
+// Whatever a connector answers, what is made of it must be something that the engine may
+// rely on.
+func FuzzAnswer(f *testing.F) {
+	f.Add(201, "", "", []byte(`{"external_bid_id":"p-778","status":"submitted"}`))
+	f.Add(200, "", "", []byte(`{"found":true,"external_bid_id":778,"status":"accepted"}`))
+	f.Add(200, "", "", []byte(`{"found":false,"definitive":true}`))
+	f.Add(409, "30", "", []byte(`{"code":"duplicate_bid","external_bid_id":"p-778","retryable":true}`))
+	f.Add(429, "Mon, 23 Nov 2026 08:02:00 GMT", `"a";r=0;t=9`, []byte(`{"type":"x#quota-exceeded","title":"https://u:p@h?q","retryable":false}`))
+	f.Add(503, "", `"a";r=0;t=99999999999`, []byte("<html>"))
+	f.Fuzz(func(t *testing.T, status int, after, limit string, body []byte) {
+		if len(body) > 4096 || status < 100 || status > 999 {
+			t.Skip("not an answer, or a slow one")
+		}
+		for _, promises := range []bool{false, true} {
+			market := testMarket("https://connector.example.com")
+			market.IdempotentPlace, market.LookupIsAuthoritative = promises, promises
+			client := Client{market: market, redact: newRedactor(market)}
+			answer := wire.Answer{Status: status, Header: http.Header{"Retry-After": {after}, "Ratelimit": {limit}}, Body: body}
+
+			placed := client.reader(wire.Place, answer).placed()
+			checkResult(t, placed)
+			if done := placed.Kind == marketplace.Done; done != isID(placed.ExternalID) {
+				t.Errorf("placed %+v: want an id exactly when it is done", placed)
+			} else if done && placed.Code != CodeDuplicateBid && (status < 200 || status > 299) {
+				t.Errorf("placed %+v by an error", placed)
+			}
+			checkFinding(t, client.reader(wire.Lookup, answer).found(), promises)
+			withdrawn := client.reader(wire.Withdraw, answer).withdrawn()
+			checkResult(t, withdrawn)
+			if withdrawn.Kind == marketplace.Done && !strings.Contains(string(body), "withdrawn") && !strings.Contains(string(body), `\u`) {
+				t.Errorf("withdrawn by %q", body)
+			}
+		}
+	})
+}
+
+func checkFinding(t *testing.T, finding marketplace.Finding, authoritative bool) {
+	t.Helper()
+	statuses := []marketplace.Status{marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired}
+	switch {
+	case !finding.Known:
+		checkResult(t, finding.Result)
+		if finding.Result.Kind == marketplace.Done {
+			t.Errorf("finding %+v: a look-up that failed is not done", finding)
+		}
+	case finding.Result != marketplace.Result{}:
+		t.Errorf("finding %+v explains a failure that was none", finding)
+	}
+	if finding.Found && (!finding.Known || !isID(finding.ExternalID) || !slices.Contains(statuses, finding.Status)) {
+		t.Errorf("finding %+v: want an id and a status", finding)
+	}
+	if finding.Definitive && (!finding.Known || finding.Found || !authoritative) {
+		t.Errorf("finding %+v is definitive", finding)
+	}
+}
+
+func checkResult(t *testing.T, result marketplace.Result) {
+	t.Helper()
+	switch result.Kind {
+	case marketplace.NotExecuted:
+		if result.Status != http.StatusTooManyRequests && result.Code != CodeRateLimited {
+			t.Errorf("%+v proves nothing", result)
+		}
+	case marketplace.Permanent:
+		if _, known := verdictOfCode(result.Code); !known && result.Status >= 500 {
+			t.Errorf("%+v ends the bid, which may be there", result)
+		}
+	case marketplace.Done, marketplace.Ambiguous, marketplace.AuthNeeded, marketplace.PauseAccount, marketplace.NeedsHuman:
+	default:
+		t.Errorf("%+v is of no kind", result)
+	}
+	if result.Kind != marketplace.Done && (result.Code == "" || result.Message == "") {
+		t.Errorf("%+v does not explain itself", result)
+	}
+	if len(result.Message) > maxMessage+len("…") || !utf8.ValidString(result.Message) || strings.ContainsFunc(result.Message, unicode.IsControl) {
+		t.Errorf("message %q", result.Message)
+	}
+	if result.After != 0 && (result.After < time.Second || result.After > 15*time.Minute) {
+		t.Errorf("%+v waits %v", result, result.After)
+	}
+}
+
+func isID(id string) bool {
+	return id != "" && len(id) <= maxID && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
+}

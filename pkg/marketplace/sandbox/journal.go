@@ -1,0 +1,63 @@
+package sandbox
+
+import "time"
+
+// Op is one of the operations of a marketplace.
+type Op string
+
+// The operations.
+const (
+	Place    Op = "place"
+	Lookup   Op = "lookup"
+	Withdraw Op = "withdraw"
+)
+
+// State is how far a request has come.
+type State string
+
+// The states of requests.
+const (
+	Received State = "received"
+	Held     State = "held"
+	Answered State = "answered"
+	Dropped  State = "dropped"
+)
+
+// Entry is a request in the journal, in the order of arrival.
+type Entry struct {
+	Seq         int64      `json:"seq"` // from 1
+	At          time.Time  `json:"at"`
+	Marketplace string     `json:"marketplace"`
+	Op          Op         `json:"op"`
+	Key         string     `json:"key"` // the idempotency key, of look-ups that of the path
+	MessageID   string     `json:"message_id"`
+	Attempt     string     `json:"attempt"`
+	JobID       string     `json:"job_id"`
+	BidID       string     `json:"bid_id"`
+	ExternalID  string     `json:"external_bid_id"` // of the bid that it asked about, stored or found
+	Stored      bool       `json:"stored"`          // it placed or withdrew this bid
+	State       State      `json:"state"`
+	Status      int        `json:"status"` // 0 without an answer
+	Code        string     `json:"code"`   // of a problem
+	Faults      []string   `json:"faults"`
+	EndedAt     *time.Time `json:"ended_at"`
+}
+
+// Journal returns all requests for bids, look-ups and withdrawals so far.
+func (s *Server) Journal() []Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := make([]Entry, len(s.journal))
+	for i, entry := range s.journal {
+		entries[i] = *entry
+		entries[i].Faults = append([]string{}, entry.Faults...)
+	}
+	return entries
+}
+
+// note changes an entry.
+func (s *Server) note(entry *Entry, change func(*Entry)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(entry)
+}

@@ -1,0 +1,111 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+)
+
+// Remote controls a sandbox in another process. Its methods do what those of [Server] do.
+type Remote struct {
+	BaseURL string
+	Client  *http.Client // nil is the default one
+}
+
+// Bids returns all bids.
+func (r Remote) Bids(ctx context.Context) ([]Bid, error) {
+	var bids listing[Bid]
+	err := r.call(ctx, http.MethodGet, "/bids", nil, &bids)
+	return bids.Items, err
+}
+
+// Journal returns all requests.
+func (r Remote) Journal(ctx context.Context) ([]Entry, error) {
+	var entries listing[Entry]
+	err := r.call(ctx, http.MethodGet, "/journal", nil, &entries)
+	return entries.Items, err
+}
+
+// AddFault returns the id of a new fault.
+func (r Remote) AddFault(ctx context.Context, fault Fault) (int64, error) {
+	var added Fault
+	err := r.call(ctx, http.MethodPost, "/admin/faults", fault, &added)
+	return added.ID, err
+}
+
+// Reset removes all faults and lets go what they hold.
+func (r Remote) Reset(ctx context.Context) error {
+	return r.call(ctx, http.MethodPost, "/admin/reset", nil, nil)
+}
+
+// Release lets go the requests that a fault holds, or all with 0.
+func (r Remote) Release(ctx context.Context, fault int64) error {
+	path := "/admin/release"
+	if fault != 0 {
+		path = "/admin/faults/" + strconv.FormatInt(fault, 10) + "/release"
+	}
+	return r.call(ctx, http.MethodPost, path, nil, nil)
+}
+
+// WaitHeld waits until at least that many requests are held at once, and returns them. It
+// waits no longer than a minute, nor than the context.
+func (r Remote) WaitHeld(ctx context.Context, count int) ([]Entry, error) {
+	wait := maxWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline))
+	}
+	var held listing[Entry]
+	err := r.call(ctx, http.MethodGet, fmt.Sprintf("/admin/held?count=%d&wait=%s", count, wait), nil, &held)
+	return held.Items, err
+}
+
+// SetStatus changes a bid as its client would.
+func (r Remote) SetStatus(ctx context.Context, externalID string, status marketplace.Status) error {
+	return r.call(ctx, http.MethodPost, "/admin/bids/"+url.PathEscape(externalID)+"/status", map[string]any{"status": status}, nil)
+}
+
+func (r Remote) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader = http.NoBody
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, r.BaseURL+path, body)
+	if err != nil {
+		return fmt.Errorf("build request: %w", err)
+	}
+	client := r.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("call sandbox: %w", err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("read answer of sandbox: %w", err)
+	}
+	if response.StatusCode >= http.StatusMultipleChoices {
+		return fmt.Errorf("%s %s: the sandbox answered %d: %s", method, path, response.StatusCode, answer)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("decode answer of sandbox: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+// Package withdraw takes bids back: it records what a person asks for, and carries it out
+// at the marketplace whenever the delivery engine has leased it.
+package withdraw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/delivery"
+	"github.com/arbitrageai/bidder/pkg/marketplace"
+)
+
+var (
+	// ErrNoSuchBid means that there is no bid with the id.
+	ErrNoSuchBid = errors.New("there is no such bid")
+	// ErrNoReason means that the request says neither why nor by whom.
+	ErrNoReason = errors.New("a withdrawal needs a reason and the name of who asks")
+)
+
+// NotLiveError means that a bid has ended in a way that leaves nothing to take back.
+type NotLiveError struct{ Status string }
+
+func (e NotLiveError) Error() string {
+	return "the bid is " + e.Status + ": only a live bid can be withdrawn"
+}
+
+// Request asks for a bid to be taken back, and returns how it stands then. What was never
+// sent is withdrawn at once; everything else is owed from here on and carried out by the
+// delivery engine. No POST of the bid can start after this. Asking again changes nothing:
+// the first reason stays.
+func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UUID, reason, by string) (bid queries.Bid, err error) {
+	if strings.TrimSpace(reason) == "" || strings.TrimSpace(by) == "" {
+		return queries.Bid{}, ErrNoReason
+	}
+	err = db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		if _, err := q.RequestWithdrawal(ctx, reason, by, id); err != nil {
+			return fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)
+		}
+		bid, err = q.GetBid(ctx, id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNoSuchBid
+		}
+		if err != nil {
+			return fmt.Errorf("read bid %s: %w", id, err)
+		}
+		if bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN" {
+			return NotLiveError{bid.Status}
+		}
+		return nil
+	})
+	return bid, err //nolint:wrapcheck // its own
+}
+
+// Carry is the [delivery.Procedure] of withdrawals: find the bid, read it, retract it by its
+// id, read it again.
+func Carry(ctx context.Context, l *delivery.Lease) (delivery.Verdict, error) {
+	if l.NeverSent() {
+		return delivery.EndAs("WITHDRAWN", "never_sent"), nil
+	}
+	if l.Account.Client.Capabilities().ByHand {
+		return delivery.Review(delivery.ReasonNoAPI), nil
+	}
+	finding, verdict, ok, err := l.LookUp(ctx)
+	if err != nil || !ok {
+		return verdict, err
+	}
+	if verdict, decided, err := before(ctx, l, finding); err != nil || decided {
+		return verdict, err
+	}
+	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
+		return verdict, err
+	}
+	holds, err := l.Holds(ctx)
+	if err != nil {
+		return delivery.Verdict{}, fmt.Errorf("check the lease: %w", err)
+	}
+	if !holds {
+		return delivery.Again(0), nil
+	}
+	result := l.Call(ctx, marketplace.Client.Withdraw)
+	if result.Kind != marketplace.Done {
+		return judge(l, result), nil
+	}
+	return after(ctx, l, result)
+}
+
+// before says what the look-up before the retraction decides.
+func before(ctx context.Context, l *delivery.Lease, f delivery.Finding) (delivery.Verdict, bool, error) {
+	known := l.External().ExternalID != ""
+	switch {
+	case !f.Known:
+		return l.FailedCall(f.Result), true, nil
+	case f.Found && known:
+		verdict, over := ended(l, f)
+		return verdict, over, nil
+	case known:
+		return delivery.Verdict{}, false, nil // the look-up by our key does not know what was placed by hand
+	case f.Found && f.Status == marketplace.Accepted:
+		return delivery.Review(delivery.ReasonAwarded), true, nil
+	case f.Found && f.Status == marketplace.Submitted:
+		clash, err := l.Found(ctx, f)
+		if err != nil {
+			return delivery.Verdict{}, false, fmt.Errorf("adopt: %w", err)
+		}
+		return delivery.Review(delivery.ReasonExternalIDClash), clash, nil
+	case !f.Settled:
+		return l.LookAgain(), true, nil
+	case f.Found && f.Status == marketplace.Rejected:
+		return delivery.EndAs("REJECTED", "rejected_there"), true, nil
+	}
+	// Sent, and not to be found: that never means that it is not there.
+	return delivery.Review(delivery.ReasonUnresolved), true, nil
+}
+
+// ended says what it means that the marketplace no longer has the bid live.
+func ended(l *delivery.Lease, f delivery.Finding) (delivery.Verdict, bool) {
+	switch f.Status {
+	case marketplace.Withdrawn:
+		return end(l, "WITHDRAWN", "withdrawn_there"), true
+	case marketplace.Expired:
+		return end(l, "WITHDRAWN", "expired_there"), true
+	case marketplace.Rejected:
+		return end(l, "REJECTED", "rejected_there"), true
+	case marketplace.Accepted:
+		return delivery.Review(delivery.ReasonAwarded), true
+	case marketplace.Submitted:
+	}
+	return delivery.Verdict{}, false
+}
+
+// end ends the bid's life, unless a POST of it may still take effect: then the next lease
+// reads again.
+func end(l *delivery.Lease, status, code string) delivery.Verdict {
+	if l.Accounted() {
+		return delivery.EndAs(status, code)
+	}
+	return l.LookAgain()
+}
+
+// after reads the bid again: the retraction is believed when the marketplace shows it, or
+// confirmed it and cannot show the bid at all.
+func after(ctx context.Context, l *delivery.Lease, result marketplace.Result) (delivery.Verdict, error) {
+	finding, _, ok, err := l.LookUp(ctx)
+	switch {
+	case err != nil:
+		return delivery.Verdict{}, err //nolint:wrapcheck // its own
+	case !ok || !finding.Known:
+		return delivery.Failed("unconfirmed"), nil
+	case !finding.Found:
+		return end(l, "WITHDRAWN", "withdrawn").Because(result), nil
+	}
+	if verdict, over := ended(l, finding); over {
+		return verdict, nil
+	}
+	return delivery.Failed("still_live"), nil // not believed yet: read, and retract again, later
+}
+
+// judge says what an answer other than Done means.
+func judge(l *delivery.Lease, r marketplace.Result) delivery.Verdict {
+	switch r.Kind {
+	case marketplace.Permanent:
+		if r.Code == "already_accepted" {
+			return delivery.Review(delivery.ReasonAwarded).Because(r)
+		}
+		return delivery.Review(r.Code).Because(r)
+	case marketplace.Ambiguous:
+		return delivery.Failed("ambiguous").Because(r)
+	default:
+		return l.FailedCall(r) // the same for every call: wait, pause, or ask a person
+	}
+}

@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestDryRun: a rehearsal writes nothing, takes no locks, and says what the real thing then does.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.claim("live")
+	f.bidder("bids", "mark", f.claim("lost")[0], "lost", "--note", "x").want(t, 0)
+	f.exec("UPDATE bids SET status = 'WITHDRAWN', delivery_kind = NULL, delivery_state = NULL WHERE id = $1::text::uuid", f.claim("withdrawn")[0])
+	f.ingest(line("due"), line("old and due"), line("deleted"), line("later"))
+	f.exec("UPDATE postings SET cached_at = cached_at - interval '2 days' WHERE job_id = 'old and due'")
+	f.exec("UPDATE candidates SET cached_at = cached_at - interval '2 days' WHERE job_id = 'old and due'")
+	f.exec("DELETE FROM postings WHERE job_id = 'deleted'")
+	f.exec("UPDATE candidates SET not_before = now() + interval '1 hour' WHERE job_id = 'later'")
+	f.lock("due") // a rehearsal takes no locks, so this is nothing to it
+
+	postings := file(t, "postings.ndjson",
+		line("live", seen(-time.Second)), line("lost", seen(-time.Second)), line("withdrawn", seen(-time.Second)),
+		line("new", seen(0)), line("new and old", seen(25*time.Hour)), line("new", seen(-time.Second)), "", "bad",
+		`{"marketplace":"upwork","job_id":"no amount","title":"x"`+seen(0)+`}`,
+		line("later", seen(-time.Second), `,"bid":{"amount":1}`), line("old and due", seen(30*time.Hour)),
+	)
+	options := []string{"--postings", postings, "-o", "json"}
+	var rehearsed runReport
+	f.untouched(func() {
+		for _, dry := range []call{
+			f.call(append([]string{"run", "--dry-run"}, options...)...),
+			f.call(append([]string{"run"}, options...)...).with("BIDDER_DRY_RUN=true"),
+		} {
+			rehearsed = decode[runReport](t, dry.run(t).want(t, 3))
+			if !rehearsed.DryRun || rehearsed.RunID != nil || rehearsed.Locks != (locks{}) {
+				t.Errorf("got %+v", rehearsed)
+			}
+		}
+		ingest := decode[ingestReport](t, f.bidder("ingest", postings, "--dry-run", "-o", "json").want(t, 3))
+		if ingest.counts != rehearsed.Ingest {
+			t.Errorf("ingest would count %+v, run %+v", ingest.counts, rehearsed.Ingest)
+		}
+	})
+	f.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'")
+
+	real := decode[runReport](t, f.bidder(append([]string{"run"}, options...)...).want(t, 3))
+	if diff := cmp.Diff(rehearsed.Outcomes, real.Outcomes); diff != "" || rehearsed.Attempts != real.Attempts {
+		t.Errorf("outcomes (-rehearsed +real):\n%s", diff)
+	}
+	if rehearsed.Ingest != real.Ingest || real.Ingest.Read != real.Ingest.Accepted+real.Ingest.Updated+real.Ingest.Unchanged+real.Ingest.Rejected+real.Ingest.Blank {
+		t.Errorf("rehearsed %+v, real %+v", rehearsed.Ingest, real.Ingest)
+	}
+	for outcome, want := range map[string]int{"unknown": 1, "duplicate": 1, "closed": 2, "stale": 2, "ineligible": 1, "claimed": 3} {
+		if real.Outcomes[outcome] != want {
+			t.Errorf("%d attempts ended %s, want %d", real.Outcomes[outcome], outcome, want)
+		}
+	}
+}
+
+// TestDryRunOfIngest compares the whole reports.
+func TestDryRunOfIngest(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.ingest(line("1"), line("2", seen(time.Hour)))
+	first := file(t, "first.ndjson", line("1", seen(time.Hour)), line("2", seen(time.Minute)), line("3", seen(time.Hour)), "bad", "",
+		line("3", seen(time.Minute), `,"odd":1`), line("3", seen(time.Hour)))
+	second := file(t, "second.ndjson", line("3", seen(30*time.Minute)), line("3", seen(0)), line("4", seen(0)))
+	var rehearsed ingestReport
+	f.untouched(func() {
+		rehearsed = decode[ingestReport](t, f.bidder("ingest", "--dry-run", first, second, "-o", "json").want(t, 3))
+	})
+	real := decode[ingestReport](t, f.bidder("ingest", first, second, "-o", "json").want(t, 3))
+	if diff := cmp.Diff(rehearsed, real, cmp.AllowUnexported(ingestReport{})); diff != "" {
+		t.Errorf("reports (-rehearsed +real):\n%s", diff)
+	}
+	if want := (counts{Read: 10, Accepted: 2, Updated: 3, Unchanged: 3, Rejected: 1, Blank: 1}); real.counts != want {
+		t.Errorf("got %+v, want %+v", real.counts, want)
+	}
+}
+
+// TestDryRunEverywhere: the variable holds for every command that writes, and a typo in it is no licence.
+func TestDryRunEverywhere(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	id := f.claim("live")[0]
+	f.ingest(line("due"))
+	commands := []struct {
+		args string
+		code int
+	}{
+		{"ingest --cached-at now -", 0},
+		{"run --postings - --cached-at now", 0},
+		{"run --reconsider", 0},
+		{"bid upwork due", 0},
+		{"bid upwork live", 3},
+		{"bids mark " + id + " won --note x", 0},
+		{"migrate up", 0},
+		{"migrate down --yes", 0},
+		{"migrate force 1 --yes", 2},
+	}
+	f.untouched(func() {
+		for _, tt := range commands {
+			for _, value := range []string{"true", "1"} {
+				r := f.call(strings.Fields(tt.args)...).reading(line("new")).with("BIDDER_DRY_RUN=" + value).run(t)
+				if r.code != tt.code {
+					t.Errorf("%s: got exit code %d, want %d: %s", tt.args, r.code, tt.code, r.stderr)
+				}
+			}
+			for _, value := range []string{"ture", "yes", "", "TRUE "} {
+				r := f.call(strings.Fields(tt.args)...).reading(line("new")).with("BIDDER_DRY_RUN=" + value).run(t)
+				if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, "BIDDER_DRY_RUN") {
+					t.Errorf("%s with %q: got exit code %d, want 2: %s%s", tt.args, value, r.code, r.stdout, r.stderr)
+				}
+			}
+		}
+		for _, args := range []string{"stats", "bids", "config check", "run --dry-run"} {
+			if r := f.call(strings.Fields(args)...).with("BIDDER_DRY_RUN=ture").run(t); r.code != 2 {
+				t.Errorf("%s: got exit code %d, want 2: %s", args, r.code, r.stderr)
+			}
+		}
+	})
+	// The flag beats the variable.
+	f.call("run", "--dry-run=false").with("BIDDER_DRY_RUN=true").run(t).want(t, 0)
+	f.wantCount(2, "bids WHERE status = 'ACTIVE'")
+}

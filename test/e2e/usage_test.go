@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestWrongUsage: whatever is wrong before the work begins is exit code 2, and nothing is touched.
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.ingest(line("1"))
+	unknownKey := file(t, "bidder.yaml", "default_handler: manual", "", "marketplace:", "  upwork: {}")
+	wrongValues := file(t, "bidder.yaml", "default_handler: nobody", "marketplaces:", "  upwork:", "    handler: manual", "    aproval: none")
+	tests := []struct {
+		name, args string
+		env        []string
+		says       []string
+	}{
+		{name: "unknown command", args: "bidd upwork 1", says: []string{`"bidd"`, "--help"}},
+		{name: "unknown flag", args: "run --postigns x", says: []string{"--postigns", "--help"}},
+		{name: "unknown flag of the wrong command", args: "stats --amount 5", says: []string{"--amount"}},
+		{name: "missing argument", args: "bid upwork"},
+		{name: "too many arguments", args: "run x"},
+		{name: "unknown output", args: "bids -o yaml", says: []string{"yaml", "table", "json"}},
+		{name: "no sub-command", args: "migrate", says: []string{"up, down"}},
+		{name: "unknown variable", args: "run", env: []string{"BIDDER_LOCKWAIT=1s"}, says: []string{"BIDDER_LOCKWAIT", "BIDDER_LOCK_WAIT"}},
+		{name: "unknown key", args: "run --config " + unknownKey, says: []string{"bidder.yaml:3", "marketplace"}},
+		{name: "file in the environment", args: "run", env: []string{"BIDDER_CONFIG=" + unknownKey}, says: []string{"bidder.yaml:3"}},
+		{name: "missing file", args: "run --config nowhere.yaml", says: []string{"nowhere.yaml"}},
+		{
+			name: "everything at once", args: "run --lock-ttl 10m --config " + wrongValues, env: []string{"BIDDER_WORKERS=0", "BIDDER_LOCK_WAIT=11s", "BIDDER_POSTING_TTL=24"},
+			says: []string{"--lock-ttl", "BIDDER_WORKERS", "BIDDER_LOCK_WAIT", "BIDDER_POSTING_TTL", "nobody", "bidder.yaml:5", "aproval"},
+		},
+		{name: "not a marketplace", args: "bid up/work 1", says: []string{"marketplace"}},
+		{name: "negative wait", args: "bid upwork 1 --lock-wait -1s", says: []string{"--lock-wait"}},
+		{name: "negative time", args: "stats --since -1h", says: []string{"--since"}},
+	}
+	f.untouched(func() {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				r := f.call(strings.Fields(tt.args)...).with(tt.env...).run(t)
+				if tt.args == "migrate" {
+					r.stdout = "" // its help
+				}
+				r.wantError(t, 2, tt.says...)
+			})
+		}
+	})
+}
+
+func TestNoDatabase(t *testing.T) {
+	t.Parallel()
+	for _, args := range append(needDatabase(t), []string{"doctor"}, []string{"migrate", "up"}) {
+		for _, env := range [][]string{nil, {"DATABASE_URL="}} {
+			call{args: args, env: env}.run(t).wantError(t, 2, "DATABASE_URL", "--embedded")
+		}
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	t.Parallel()
+	configuration := file(t, "bidder.yaml", "default_currency: EUR", `max_amount: "500.00"`)
+	c := call{
+		args: []string{"config", "check", "--batch", "8", "-o", "json"},
+		env: []string{
+			"BIDDER_CONFIG=" + configuration, "BIDDER_BATCH=16", "BIDDER_WORKERS=2", "BIDDER_POSTING_TTL=2d",
+			"DATABASE_URL=postgres://somebody:hunter2@db.example.com/bidder", "BIDDER_CONSOLE_TOKEN=hunter3-hunter3-hunter3-hunter3",
+			"BIDDER_SERVICE_HOST=10.0.0.1", "BIDDER_PORT=tcp://10.0.0.1:80", "BIDDER_SERVICE_PORT_HTTP=80", "BIDDER_PORT_80_TCP_ADDR=10.0.0.1", // of Kubernetes
+		},
+	}
+	r := c.run(t).want(t, 0)
+	type setting struct{ Name, Value, From string }
+	settings := map[string]setting{}
+	for _, s := range decode[list[setting]](t, r).Items {
+		settings[s.Name] = s
+	}
+	for name, want := range map[string]setting{
+		"BIDDER_BATCH":       {Value: "8", From: "flag"},
+		"BIDDER_WORKERS":     {Value: "2", From: "environment"},
+		"BIDDER_POSTING_TTL": {Value: "48h", From: "environment"},
+		"BIDDER_LOCK_WAIT":   {Value: "10s", From: "default"},
+		"BIDDER_LOCK_TTL":    {Value: "5m", From: "default"},
+		"BIDDER_DRY_RUN":     {Value: "false", From: "default"},
+	} {
+		if got := settings[name]; got.Value != want.Value || got.From != want.From {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+	}
+	c.args = c.args[:4:4]
+	table := c.run(t).want(t, 0)
+	for _, text := range []string{r.stdout, r.stderr, table.stdout, table.stderr} {
+		if strings.Contains(text, "hunter") {
+			t.Errorf("a secret is shown:\n%s", text)
+		}
+	}
+	call{args: []string{"config", "check"}}.run(t).want(t, 0) // no database is needed
+}
+
+// TestExitCodes has several things go wrong at once: which of them the code tells is fixed.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	run := func(f *fixture, args ...string) *process {
+		f.ingest(line("broken"), line("slow"))
+		return f.call(append([]string{"run", "--postings", "-", "--cached-at", "now", "--batch", "1", "--workers", "1", "-o", "json"}, args...)...).
+			reading("bad", line("new")).start(f.t)
+	}
+	// Nothing of a broken posting is the database's fault.
+	breakBids := func(f *fixture) {
+		f.exec(`CREATE FUNCTION break_bid() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END'`)
+		f.exec("CREATE TRIGGER break_bid BEFORE INSERT ON bids FOR EACH ROW WHEN (NEW.job_id = 'broken') EXECUTE FUNCTION break_bid()")
+	}
+	t.Run("3 for rejected lines", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		report := decode[runReport](t, run(f).wait().want(t, 3))
+		if report.Outcomes["claimed"] != 3 {
+			t.Errorf("got %v", report.Outcomes)
+		}
+	})
+	t.Run("1 before 3", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		breakBids(f)
+		report := decode[runReport](t, run(f).wait().want(t, 1))
+		if report.Outcomes["claimed"] != 2 || report.Outcomes["failed"] != 1 {
+			t.Errorf("one bad posting has dropped others: %v", report.Outcomes)
+		}
+		f.wantCount(1, "candidates WHERE job_id = 'broken' AND tries = 1 AND last_error LIKE '%broken%'")
+		f.bidder("bid", "upwork", "broken").want(t, 1)
+	})
+	t.Run("4 before 1 and 3", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		breakBids(f)
+		f.stallAt("slow")
+		report := decode[runReport](t, run(f, "--statement-timeout", "300ms").wait().want(t, 4))
+		if report.Outcomes["failed"] != 2 || report.Ingest.Rejected != 1 {
+			t.Errorf("got %v, %+v", report.Outcomes, report.Ingest)
+		}
+		f.wantCount(1, "runs WHERE exit_code = 4")
+	})
+	t.Run("a signal before everything", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		breakBids(f)
+		f.stallAt("slow")
+		p := run(f, "--statement-timeout", "1m")
+		f.awaitStalled(1)
+		p.signal(syscall.SIGTERM)
+		eventually(t, "the signal is taken", func() bool { return !p.pending() })
+		f.openGate()
+		report := decode[runReport](t, p.wait().want(t, 143))
+		if report.Outcomes["failed"] != 1 || report.Ingest.Rejected != 1 {
+			t.Errorf("got %v, %+v", report.Outcomes, report.Ingest)
+		}
+		f.wantCount(1, "runs WHERE exit_code = 143")
+	})
+	t.Run("2 before 4", func(t *testing.T) {
+		t.Parallel()
+		call{args: []string{"run", "--workers", "0"}, env: []string{"DATABASE_URL=postgres://x@127.0.0.1:1/x"}}.run(t).wantError(t, 2, "--workers")
+	})
+}
+
+// TestHelp walks through the help of all commands.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	listed := regexp.MustCompile(`(?m)^  ([a-z-]+) +\S`)
+	seen := 0
+	var walk func(command []string)
+	walk = func(command []string) {
+		r := call{args: append(command, "--help")}.run(t).want(t, 0)
+		seen++
+		if !strings.Contains(r.stdout, "Examples:\n") || !strings.Contains(r.stdout, "bidder") || r.stderr != "" {
+			t.Errorf("help of %q:\n%s%s", command, r.stdout, r.stderr)
+		}
+		_, commands, found := strings.Cut(r.stdout, "Available Commands:\n")
+		if !found {
+			return
+		}
+		commands, _, _ = strings.Cut(commands, "\n\n")
+		for _, match := range listed.FindAllStringSubmatch(commands, -1) {
+			if name := match[1]; name != "help" && name != "completion" { // cobra's own
+				walk(append(command[:len(command):len(command)], name))
+			}
+		}
+	}
+	walk(nil)
+	if seen < 18 {
+		t.Errorf("only %d commands were found", seen)
+	}
+	if r := (call{args: []string{"--version"}}).run(t).want(t, 0); !strings.HasPrefix(r.stdout, "bidder ") {
+		t.Errorf("the version is %q", r.stdout)
+	}
+	if r := (call{}).run(t).want(t, 0); !strings.Contains(r.stdout, "Available Commands:") {
+		t.Errorf("without arguments:\n%s%s", r.stdout, r.stderr)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		script := call{args: []string{"completion", shell}}.run(t).want(t, 0).stdout
+		if !strings.Contains(script, "bidder") {
+			t.Errorf("%s: %s", shell, script)
+		}
+		program, err := exec.LookPath(shell)
+		if err != nil {
+			continue // there is nobody to ask
+		}
+		path := file(t, "completion", script)
+		if output, err := exec.Command(program, "-n", path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", shell, err, output)
+		}
+	}
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{args: []string{""}, want: []string{"run", "bid", "bids", "ingest", "migrate"}},
+		{args: []string{"bids", "--status", ""}, want: []string{"ACTIVE", "WITHDRAWN", "DUPLICATE"}},
+		{args: []string{"stats", "-o", ""}, want: []string{"table", "json"}},
+		{args: []string{"bids", "mark", "0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41", "--note", "x", ""}, want: []string{"won", "lost", "rejected"}},
+	} {
+		offered := call{args: append([]string{"__complete"}, tt.args...)}.run(t).want(t, 0).stdout
+		for _, word := range tt.want {
+			if !regexp.MustCompile(`(?m)^` + word + `\b`).MatchString(offered) {
+				t.Errorf("after %q %s is not offered:\n%s", tt.args, word, offered)
+			}
+		}
+	}
+}
+
+// TestExamples uses the files that the project gives its users.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, name := range []string{"../../examples/postings.ndjson", "../../examples/bidder.yaml"} {
+		if _, err := os.Stat(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := decode[runReport](t, f.bidder("run", "--postings", "../../examples/postings.ndjson", "--cached-at", "now", "-o", "json").want(t, 0))
+	if report.Ingest.Accepted == 0 || report.Outcomes["claimed"] != report.Ingest.Accepted {
+		t.Errorf("got %+v, %v", report.Ingest, report.Outcomes)
+	}
+}
