@@ -354,6 +354,14 @@ func TestCommit(t *testing.T) {
 			t.Helper()
 			return canceled(t)
 		}, false, false},
+		{"ended by the server", func(t *testing.T, _ *netfault.Proxy, tx pgx.Tx) context.Context {
+			t.Helper()
+			exec(t, tx, `CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+				CREATE CONSTRAINT TRIGGER die AFTER INSERT ON runs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()`)
+			exec(t, tx, "INSERT INTO runs (kind) VALUES ('run')")
+			return t.Context()
+		}, true, false},
 		{"answer lost", func(t *testing.T, proxy *netfault.Proxy, _ pgx.Tx) context.Context {
 			t.Helper()
 			proxy.DropAnswerTo("commit\x00")
@@ -390,6 +398,9 @@ func TestCommit(t *testing.T) {
 			}
 			if errors.Is(err, db.ErrCommitUnknown) != tt.unknown {
 				t.Errorf("commit: %v; is it known: %t", err, !tt.unknown)
+			}
+			if !tt.unknown {
+				await(t, "the connection is given back", func() bool { return pool.Stat().AcquiredConns() == 0 })
 			}
 			if tt.unknown && !db.IsUnavailable(err) {
 				t.Errorf("%v should mean that the database is unavailable", err)

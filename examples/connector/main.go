@@ -1,11 +1,12 @@
 // Connector is an example of what bidder's handler bridge talks to. It keeps bids in memory
-// and sends them nowhere: put the calls to your marketplace where submit and retract are, and a
+// and sends them nowhere: put the calls to your marketplace into submit and retract, and a
 // database where the maps are.
 package main
 
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -26,9 +27,21 @@ func main() {
 	if err != nil {
 		log.Fatal("CONNECTOR_SECRET: ", err)
 	}
-	server := &http.Server{Addr: "127.0.0.1:8090", Handler: newConnector(key), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8090", Handler: newConnector(key, submit, retract), ReadHeaderTimeout: 10 * time.Second}
 	log.Print("listening on http://", server.Addr)
 	log.Fatal(server.ListenAndServe())
+}
+
+// submit is where you place a bid; it returns the marketplace's id.
+func submit(_ context.Context, p placement) (string, error) {
+	log.Printf("bid %s %s on %s", p.Amount, p.Currency, p.JobID)
+	return "bid-" + rand.Text(), nil
+}
+
+// retract is where you take a bid back.
+func retract(_ context.Context, id string) error {
+	log.Printf("withdraw %s", id)
+	return nil
 }
 
 // parseSecret returns the key of a signing secret, whsec_ and base64.
@@ -57,15 +70,17 @@ type bid struct {
 }
 
 type connector struct {
-	key []byte
+	key     []byte
+	submit  func(context.Context, placement) (string, error)
+	retract func(context.Context, string) error
 
 	mu    sync.Mutex // also while the marketplace is called: one key, one call
 	byKey map[string]*bid
 	byID  map[string]*bid
 }
 
-func newConnector(key []byte) http.Handler {
-	c := &connector{key: key, byKey: map[string]*bid{}, byID: map[string]*bid{}}
+func newConnector(key []byte, submit func(context.Context, placement) (string, error), retract func(context.Context, string) error) http.Handler {
+	c := &connector{key: key, submit: submit, retract: retract, byKey: map[string]*bid{}, byID: map[string]*bid{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /bids", c.verified(c.place))
 	mux.HandleFunc("GET /bids/by-key/{key}", c.verified(c.lookup))
@@ -82,7 +97,7 @@ func (c *connector) verified(next func(http.ResponseWriter, *http.Request, []byt
 			refuse(w, http.StatusBadRequest, "invalid_request", "the body cannot be read")
 			return
 		}
-		id, timestamp := r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp")
+		id, timestamp := r.Header.Get("Webhook-Id"), r.Header.Get("Webhook-Timestamp")
 		seconds, err := strconv.ParseInt(timestamp, 10, 64)
 		if err != nil || time.Since(time.Unix(seconds, 0)).Abs() > 5*time.Minute {
 			refuse(w, http.StatusUnauthorized, "auth_failed", "webhook-timestamp is missing or more than five minutes away")
@@ -91,7 +106,7 @@ func (c *connector) verified(next func(http.ResponseWriter, *http.Request, []byt
 		mac := hmac.New(sha256.New, c.key)
 		fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
 		want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-		for _, signature := range strings.Fields(r.Header.Get("webhook-signature")) { // one for each secret of bidder
+		for signature := range strings.FieldsSeq(r.Header.Get("Webhook-Signature")) { // one for each secret of bidder
 			if hmac.Equal([]byte(signature), []byte(want)) {
 				next(w, r, body)
 				return
@@ -166,24 +181,12 @@ func (c *connector) withdraw(w http.ResponseWriter, r *http.Request, _ []byte) {
 	}
 }
 
-// submit is where you place the bid; it returns the marketplace's id.
-func (c *connector) submit(_ context.Context, p placement) (string, error) {
-	log.Printf("bid %s %s on %s", p.Amount, p.Currency, p.JobID)
-	return fmt.Sprintf("bid-%d-%d", time.Now().UnixNano(), len(c.byID)+1), nil
-}
-
-// retract is where you take the bid back.
-func (c *connector) retract(_ context.Context, id string) error {
-	log.Printf("withdraw %s", id)
-	return nil
-}
-
 func answer(w http.ResponseWriter, status int, body map[string]any) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // texts, numbers and booleans; bidder may be gone
 }
 
 // refuse answers with a problem of RFC 9457.

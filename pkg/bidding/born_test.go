@@ -1,6 +1,7 @@
 package bidding
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -93,9 +94,7 @@ func TestBorn(t *testing.T) {
 				"delivery_kind": "place", "delivery_state": tt.wantState,
 				"delivery_attempts": int32(0), "lease_token": int64(0), "place_posts": int32(0),
 			}
-			for column, value := range tt.want {
-				wanted[column] = value
-			}
+			maps.Copy(wanted, tt.want)
 			want(t, "row", f.row(t, a.BidID), wanted)
 		})
 	}

@@ -69,12 +69,10 @@ func TestCommitCut(t *testing.T) {
 	cut = proxy.CutBefore(commit)
 	made := pass(t, f.claimer(), PassOptions{})
 	<-cut
-	var got []string
 	for _, a := range made {
-		got = append(got, verdict(a))
 		want(t, "bid", a.BidID, uuid.Nil)
 	}
-	want(t, "outcomes", got, []string{"failed connection_lost", "duplicate", "closed lost", "locked", "failed connection_lost"})
+	want(t, "outcomes", verdicts(made), []string{"failed connection_lost", "duplicate", "closed lost", "locked", "failed connection_lost"})
 	want(t, "live bids", f.live(t), 1)
 	want(t, "candidates put back", f.count(t, "candidates WHERE tries = 1 AND last_error LIKE 'connection_lost: %'"), 5)
 	f.tally(t, append(made, byHand)...)
@@ -211,12 +209,10 @@ func TestCommitUnknownInPass(t *testing.T) {
 	})
 	made, err := tryPass(t.Context(), c, PassOptions{})
 	want(t, "the pass says so", errors.Is(err, db.ErrCommitUnknown), true)
-	var got []string
 	for _, a := range made {
-		got = append(got, verdict(a))
 		want(t, "bid of "+verdict(a), a.BidID != uuid.Nil, a.Outcome == Claimed || a.Detail == DetailCommitUnknown)
 	}
-	want(t, "outcomes", got, []string{"claimed", "failed commit_unknown", "failed connection_lost", "failed connection_lost"})
+	want(t, "outcomes", verdicts(made), []string{"claimed", "failed commit_unknown", "failed connection_lost", "failed connection_lost"})
 	f.tally(t, made...)
 	release()
 	want(t, "still queued", f.count(t, "candidates"), 3)

@@ -14,7 +14,7 @@ import (
 
 // A program of one's own takes part in the coordination: while it works on a posting,
 // nobody bids on that, and what it writes is there at once or not at all.
-func ExampleLocker_WithLock() {
+func ExampleLocker_WithLock() { //nolint:testableexamples // it needs a server
 	ctx := context.Background()
 	pool, err := db.Open(ctx, db.Options{URL: "postgres://bidder@localhost/bidder", MaxConns: 4})
 	if err != nil {

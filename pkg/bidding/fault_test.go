@@ -284,8 +284,20 @@ func TestBlackhole(t *testing.T) {
 			f, proxy := setupProxy(t)
 			f.limits.Statement, f.limits.TTL, f.limits.Wait = 200*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
 			f.cacheNow(t, job("1"))
-			attempt(t, f.claimer(), job("other"), AttemptOptions{}) // a second connection, which is idle
-			a := attempt(t, f.claimer(once(step, func() { proxy.Blackhole(true) })), job("1"), AttemptOptions{})
+			idle, err := f.pool.Acquire(t.Context()) // another connection, which looks as if it could be used
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := f.claimer(once(step, func() {
+				idle.Release()
+				proxy.Blackhole(true)
+			}))
+			rescue := time.AfterFunc(patience, func() {
+				t.Error("it waits for ever")
+				proxy.Blackhole(false)
+			})
+			a := attempt(t, c, job("1"), AttemptOptions{})
+			rescue.Stop()
 			want(t, "outcome", a.Outcome, Failed)
 			if step == "written" {
 				want(t, "detail", a.Detail, DetailCommitUnknown)

@@ -220,7 +220,7 @@ func TestWithLock(t *testing.T) {
 	want(t, "swallowed", err != nil && !errors.Is(err, ErrLockExpired), true)
 	want(t, "written despite the swallowed error", f.count(t, "bids WHERE amount_cents = 99"), 0)
 
-	err = inLock(func(ctx context.Context, tx pgx.Tx) error {
+	err = inLock(func(ctx context.Context, _ pgx.Tx) error {
 		return l.WithLock(ctx, "upwork", "1", 0, func(context.Context, pgx.Tx) error { return failure })
 	})
 	want(t, "the lock twice", errors.Is(err, ErrLocked), true)

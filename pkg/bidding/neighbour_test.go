@@ -2,7 +2,6 @@ package bidding
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -96,12 +95,10 @@ func scenarioPlans(t *testing.T, f *fixture) error {
 		plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
-	var errs []error
-	for index, times := range map[string]int{"postings_pkey": 1, "bids_one_active_per_posting": 1, "bids_history": 2, "Seq Scan": 0} {
-		errs = append(errs, differ("how often the plan has "+index, strings.Count(strings.Join(plan, "\n"), index), times))
+	wanted := map[string]int{"postings_pkey": 1, "bids_one_active_per_posting": 1, "bids_history": 2, "Seq Scan": 0}
+	got := map[string]int{}
+	for text := range wanted {
+		got[text] = strings.Count(strings.Join(plan, "\n"), text)
 	}
-	if err := errors.Join(append(errs, err)...); err != nil {
-		return fmt.Errorf("%w\n%s", err, strings.Join(plan, "\n"))
-	}
-	return nil
+	return errors.Join(err, differ("how often the plan has it\n"+strings.Join(plan, "\n"), got, wanted))
 }

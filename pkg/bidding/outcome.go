@@ -92,7 +92,7 @@ type Attempt struct {
 
 // Decided says whether the outcome is final for this content of the posting: it need not
 // be tried again before a refresh. Recent, Locked and Failed are tried again.
-func (a Attempt) Decided() bool {
+func (a *Attempt) Decided() bool {
 	switch a.Outcome {
 	case Recent, Locked, Failed:
 		return false

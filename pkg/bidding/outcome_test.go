@@ -19,13 +19,13 @@ type circumstances struct {
 }
 
 func allCircumstances() []circumstances {
-	ends := []circumstances{{}}
+	ends := make([]circumstances, 1, 9) // the first without an end
 	for _, status := range []string{"WON", "LOST", "REJECTED", "WITHDRAWN"} {
 		for _, ago := range []time.Duration{time.Minute, time.Hour} {
 			ends = append(ends, circumstances{ended: status, endedAgo: ago})
 		}
 	}
-	var combinations []circumstances
+	combinations := make([]circumstances, 0, 16*len(ends))
 	for _, c := range ends {
 		for bits := range 16 {
 			c.cached, c.live, c.stale, c.noPrice = bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,16 +47,15 @@ func scenarioQueue(t *testing.T, f *fixture) error {
 			}
 		}})
 	}
-	errs := []error{drain(1), differ("taken one by one", taken, []string{keys[1].JobID, keys[4].JobID, keys[0].JobID, keys[2].JobID})}
+	alone := errors.Join(drain(1), differ("taken one by one", taken, []string{keys[1].JobID, keys[4].JobID, keys[0].JobID, keys[2].JobID}))
 	other.rollback()
 	taken = nil
-	errs = append(errs, drain(1), differ("taken once the other pod lets go", taken, []string{keys[5].JobID}))
+	after := errors.Join(drain(1), differ("taken once the other pod lets go", taken, []string{keys[5].JobID}))
 
 	f.cache(t, noon().Add(time.Minute), keys...)
 	f.exec(t, "UPDATE candidates SET not_before = $1", due)
 	taken = nil
-	errs = append(errs, drain(4), differ("taken", len(taken), len(keys)), differ("largest batch", largest, 4))
-	return errors.Join(errs...)
+	return errors.Join(alone, after, drain(4), differ("taken", len(taken), len(keys)), differ("largest batch", largest, 4))
 }
 
 // TestHeldLock has someone else at the posting, in the way that a person would from psql.
@@ -70,7 +70,7 @@ func scenarioHeldLock(t *testing.T, f *fixture) error {
 	t.Helper()
 	held := []posting.Key{job("1"), job("2")}
 	neighbours := []posting.Key{job("11"), {Marketplace: "guru", JobID: "1"}}
-	f.cacheNow(t, append(held, neighbours...)...)
+	f.cacheNow(t, slices.Concat(held, neighbours)...)
 	f.exec(t, "DELETE FROM candidates WHERE job_id = '2'")
 	releases := []func(){f.hold(t, held[0]), f.hold(t, held[1])}
 	c := f.claimer()
@@ -134,11 +134,8 @@ func TestOrphans(t *testing.T) {
 	f.exec(t, "DELETE FROM postings WHERE job_id = $1", keys[0].JobID)
 	f.exec(t, "UPDATE postings SET cached_at = cached_at - interval '1 hour' WHERE job_id = $1", keys[1].JobID)
 	f.exec(t, "UPDATE postings SET cached_at = cached_at - interval '1 week' WHERE job_id = $1", keys[2].JobID)
-	var got []string
-	for _, a := range pass(t, f.claimer(at(noon())), PassOptions{}) {
-		got = append(got, verdict(a))
-	}
-	want(t, "outcomes", got, []string{"unknown", "claimed", "stale", "claimed"})
+	made := pass(t, f.claimer(at(noon())), PassOptions{})
+	want(t, "outcomes", verdicts(made), []string{"unknown", "claimed", "stale", "claimed"})
 	want(t, "candidates left", f.count(t, "candidates"), 0)
 }
 
@@ -289,7 +286,7 @@ func TestPutBack(t *testing.T) {
 func scenarioPutBack(t *testing.T, f *fixture) error {
 	t.Helper()
 	neighbours := []posting.Key{{Marketplace: "guru", JobID: "locked"}, {Marketplace: "guru", JobID: "failed"}, job("locked too"), job("failed too")}
-	f.cacheNow(t, append(neighbours, job("locked"), job("failed"))...)
+	f.cacheNow(t, slices.Concat(neighbours, []posting.Key{job("locked"), job("failed")})...)
 	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (marketplace <> 'upwork' OR job_id <> 'failed')")
 	f.exec(t, "UPDATE candidates SET not_before = 'infinity' WHERE marketplace = 'guru' OR job_id LIKE '% too'")
 	release := f.hold(t, job("locked"))

@@ -118,8 +118,7 @@ func TestRefreshDuringRedo(t *testing.T) {
 		}
 	})
 	made := pass(t, c, PassOptions{})
-	got := []string{verdict(made[0]), verdict(made[1]), verdict(made[2])}
-	want(t, "outcomes", got, []string{"claimed", "failed database_error", "locked"})
+	want(t, "outcomes", verdicts(made), []string{"claimed", "failed database_error", "locked"})
 	want(t, "queued with the new content", f.count(t, "candidates WHERE job_id = $1 AND cached_at = $2", keys[2].JobID, noon().Add(time.Second)), 1)
 }
 
@@ -170,9 +169,9 @@ func scenarioPreviewRefreshed(t *testing.T, f *fixture) error {
 		Amount   int64
 		CachedAt time.Time
 	}
-	var got []seen
-	for _, a := range previews {
-		got = append(got, seen{verdict(a), a.AmountCents, a.CachedAt})
+	got := make([]seen, len(previews))
+	for i, a := range previews {
+		got[i] = seen{verdict(a), a.AmountCents, a.CachedAt}
 	}
 	return errors.Join(err, differ("previews", got, []seen{
 		{"claimed", 77, fresh},

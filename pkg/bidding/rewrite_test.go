@@ -17,7 +17,7 @@ type rewriting struct {
 func (r rewriting) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
 	tx, err := r.database.BeginTx(ctx, options)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // as the pool says it
+		return nil, err
 	}
 	return rewritingTx{tx, r.rewrite}, nil
 }
@@ -28,12 +28,10 @@ type rewritingTx struct {
 	rewrite func(sql string) string
 }
 
-//nolint:wrapcheck // as the transaction says it
 func (r rewritingTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return r.Tx.Exec(ctx, r.rewrite(sql), args...)
 }
 
-//nolint:wrapcheck // as the transaction says it
 func (r rewritingTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	return r.Tx.Query(ctx, r.rewrite(sql), args...)
 }

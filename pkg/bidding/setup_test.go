@@ -3,6 +3,7 @@ package bidding
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,7 +24,10 @@ import (
 	"github.com/arbitrageai/bidder/test/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("rapid.checks", "15") // unless the command line says something else
+	testdb.Main(m)
+}
 
 const (
 	// patience bounds every wait for what must happen; a busy machine needs a while.
@@ -333,7 +337,7 @@ func tryPass(ctx context.Context, c *Claimer, options PassOptions) ([]Attempt, e
 	}
 	err := c.Pass(ctx, options)
 	slices.SortFunc(made, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
-	return made, err //nolint:wrapcheck // the test looks at it
+	return made, err
 }
 
 func preview(t testing.TB, c *Claimer, keys []posting.Key, options PreviewOptions) []Attempt {
@@ -350,7 +354,7 @@ func (c *Claimer) tryPreview(ctx context.Context, keys []posting.Key, options Pr
 		previews, err = c.Preview(ctx, tx, keys, options)
 		return err
 	})
-	return previews, err //nolint:wrapcheck // the test looks at it
+	return previews, err
 }
 
 // outcomes counts attempts by their outcome.
@@ -368,6 +372,14 @@ func verdict(a Attempt) string {
 		return string(a.Outcome)
 	}
 	return string(a.Outcome) + " " + a.Detail
+}
+
+func verdicts(attempts []Attempt) []string {
+	all := make([]string, len(attempts))
+	for i, a := range attempts {
+		all[i] = verdict(a)
+	}
+	return all
 }
 
 func want[T any](t testing.TB, what string, got, want T) {
@@ -453,6 +465,6 @@ func concurrently(n int, do func(i int)) {
 	running.Wait()
 }
 
-func cents(n int64) *int64 { return &n }
+func cents(n int64) *int64 { return new(n) }
 
 func name(n int) string { return strconv.Itoa(n) }

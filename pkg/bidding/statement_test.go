@@ -49,11 +49,7 @@ func TestStatementFails(t *testing.T) {
 				want(t, "cause", db.Code(a.Err), "42601")
 			}
 			made := pass(t, f.claimer(once("judged", func() { f.exec(t, insertLive, keys[0].Marketplace, keys[0].JobID) })), PassOptions{})
-			var got []string
-			for _, a := range made {
-				got = append(got, verdict(a))
-			}
-			want(t, "in a pass", strings.Join(got, ", "), tt.inPass)
+			want(t, "in a pass", strings.Join(verdicts(made), ", "), tt.inPass)
 			want(t, "put back", f.count(t, "candidates WHERE tries = 1"), tt.tries)
 			f.tally(t, append(made, a)...)
 			release()
@@ -85,7 +81,7 @@ func TestDropFails(t *testing.T) {
 func TestLookUpFails(t *testing.T) {
 	t.Parallel()
 	f, proxy := setupProxy(t)
-	f.limits.Wait = 50 * time.Millisecond
+	f.limits.Wait = time.Second
 	f.cacheNow(t, job("1"))
 	asked := 0
 	f.rewrite = func(sql string) string {

@@ -126,7 +126,7 @@ func TestNewerDatabase(t *testing.T) {
 	f := setup(t)
 	f.exec("UPDATE schema_migrations SET version = 999")
 	f.untouched(func() {
-		wantUnusable(t, f.URL, append(needDatabase(t), []string{"migrate", "up"}), "newer")
+		wantUnusable(t, f.DirectURL, append(needDatabase(t), []string{"migrate", "up"}), "newer")
 		r := f.bidder("migrate", "version", "-o", "json").want(t, 0)
 		if got := decode[map[string]any](t, r); got["version"] != 999.0 {
 			t.Errorf("got %v", got)
@@ -141,7 +141,7 @@ func TestDirtyDatabase(t *testing.T) {
 	f.exec("UPDATE schema_migrations SET dirty = true")
 	before := fmt.Sprintf("bidder migrate force %d --yes", latest-1)
 	f.untouched(func() {
-		wantUnusable(t, f.URL, append(needDatabase(t), []string{"migrate", "up"}), "bidder migrate version")
+		wantUnusable(t, f.DirectURL, append(needDatabase(t), []string{"migrate", "up"}), "bidder migrate version")
 		r := f.bidder("migrate", "version", "-o", "json").want(t, 0)
 		if got := decode[map[string]any](t, r); got["dirty"] != true || !strings.Contains(r.stderr, before) {
 			t.Errorf("got %v, stderr: %s", got, r.stderr)

@@ -60,7 +60,7 @@ func TestDoctor(t *testing.T) {
 	doctor := func(url string, env ...string) result {
 		return call{args: []string{"doctor", "-o", "json"}, env: append(env, "DATABASE_URL="+url)}.run(t)
 	}
-	healthy := func(except ...string) {
+	healthy := func() {
 		t.Helper()
 		report := decode[doctorReport](t, doctor(address).want(t, 0))
 		if !report.OK || len(report.Checks) < 10 {

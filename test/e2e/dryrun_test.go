@@ -47,16 +47,16 @@ func TestDryRun(t *testing.T) {
 	})
 	f.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'")
 
-	real := decode[runReport](t, f.bidder(append([]string{"run"}, options...)...).want(t, 3))
-	if diff := cmp.Diff(rehearsed.Outcomes, real.Outcomes); diff != "" || rehearsed.Attempts != real.Attempts {
-		t.Errorf("outcomes (-rehearsed +real):\n%s", diff)
+	done := decode[runReport](t, f.bidder(append([]string{"run"}, options...)...).want(t, 3))
+	if diff := cmp.Diff(rehearsed.Outcomes, done.Outcomes); diff != "" || rehearsed.Attempts != done.Attempts {
+		t.Errorf("outcomes (-rehearsed +done):\n%s", diff)
 	}
-	if rehearsed.Ingest != real.Ingest || real.Ingest.Read != real.Ingest.Accepted+real.Ingest.Updated+real.Ingest.Unchanged+real.Ingest.Rejected+real.Ingest.Blank {
-		t.Errorf("rehearsed %+v, real %+v", rehearsed.Ingest, real.Ingest)
+	if in := done.Ingest; rehearsed.Ingest != in || in.Read != in.Accepted+in.Updated+in.Unchanged+in.Rejected+in.Blank {
+		t.Errorf("rehearsed %+v, done %+v", rehearsed.Ingest, in)
 	}
 	for outcome, want := range map[string]int{"unknown": 1, "duplicate": 1, "closed": 2, "stale": 2, "ineligible": 1, "claimed": 3} {
-		if real.Outcomes[outcome] != want {
-			t.Errorf("%d attempts ended %s, want %d", real.Outcomes[outcome], outcome, want)
+		if done.Outcomes[outcome] != want {
+			t.Errorf("%d attempts ended %s, want %d", done.Outcomes[outcome], outcome, want)
 		}
 	}
 }
@@ -73,12 +73,12 @@ func TestDryRunOfIngest(t *testing.T) {
 	f.untouched(func() {
 		rehearsed = decode[ingestReport](t, f.bidder("ingest", "--dry-run", first, second, "-o", "json").want(t, 3))
 	})
-	real := decode[ingestReport](t, f.bidder("ingest", first, second, "-o", "json").want(t, 3))
-	if diff := cmp.Diff(rehearsed, real, cmp.AllowUnexported(ingestReport{})); diff != "" {
-		t.Errorf("reports (-rehearsed +real):\n%s", diff)
+	done := decode[ingestReport](t, f.bidder("ingest", first, second, "-o", "json").want(t, 3))
+	if diff := cmp.Diff(rehearsed, done, cmp.AllowUnexported(ingestReport{})); diff != "" {
+		t.Errorf("reports (-rehearsed +done):\n%s", diff)
 	}
-	if want := (counts{Read: 10, Accepted: 2, Updated: 3, Unchanged: 3, Rejected: 1, Blank: 1}); real.counts != want {
-		t.Errorf("got %+v, want %+v", real.counts, want)
+	if want := (counts{Read: 10, Accepted: 2, Updated: 3, Unchanged: 3, Rejected: 1, Blank: 1}); done.counts != want {
+		t.Errorf("got %+v, want %+v", done.counts, want)
 	}
 }
 

@@ -32,7 +32,7 @@ func newPrivate(t *testing.T, user *syscall.Credential) *private {
 	if _, err := os.Stat(base); err != nil {
 		base = ""
 	}
-	dir, err := os.MkdirTemp(base, "e2e-")
+	dir, err := os.MkdirTemp(base, "e2e-") //nolint:usetesting // which is closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,12 +139,8 @@ func TestEmbedded(t *testing.T) {
 func TestEmbeddedShared(t *testing.T) {
 	t.Parallel()
 	p := newPrivate(t, nil)
-	var all []*process
-	var ends []*os.File
-	for range 2 {
-		process, end := p.use(line("1"), line("2"))
-		all, ends = append(all, process), append(ends, end)
-	}
+	first, endFirst := p.use(line("1"), line("2"))
+	second, endSecond := p.use(line("1"), line("2"))
 	// Both have a server when a third one sees both of their runs.
 	eventually(t, "both are at work", func() bool {
 		return decode[statsReport](t, p.call("stats", "-o", "json").run(t).want(t, 0)).Runs == 2
@@ -152,13 +148,13 @@ func TestEmbeddedShared(t *testing.T) {
 	if servers := p.servers(); len(servers) != 1 {
 		t.Errorf("servers: %v", servers)
 	}
-	_ = ends[0].Close()
-	claimed := decode[runReport](t, all[0].wait().want(t, 0)).Outcomes["claimed"]
+	_ = endFirst.Close()
+	claimed := decode[runReport](t, first.wait().want(t, 0)).Outcomes["claimed"]
 	if servers := p.servers(); len(servers) != 1 {
 		t.Errorf("servers when one of two has left: %v", servers)
 	}
-	_ = ends[1].Close()
-	claimed += decode[runReport](t, all[1].wait().want(t, 0)).Outcomes["claimed"]
+	_ = endSecond.Close()
+	claimed += decode[runReport](t, second.wait().want(t, 0)).Outcomes["claimed"]
 	if claimed != 2 {
 		t.Errorf("%d bids were claimed", claimed)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -60,6 +59,12 @@ func (c call) with(variables ...string) call {
 	return c
 }
 
+// json has a call report in JSON.
+func (c call) json() call {
+	c.args = append(slices.Clone(c.args), "-o", "json")
+	return c
+}
+
 // reading gives a call its standard input.
 func (c call) reading(lines ...string) call {
 	c.stdin = strings.Join(lines, "\n") + "\n"
@@ -90,10 +95,10 @@ func (f *fixture) ingest(postings ...string) {
 // claim has the program bid on postings that are not in the cache yet, and returns the ids of the bids.
 func (f *fixture) claim(jobIDs ...string) []string {
 	f.t.Helper()
-	var ids []string
-	for _, jobID := range jobIDs {
+	ids := make([]string, len(jobIDs))
+	for i, jobID := range jobIDs {
 		f.ingest(line(jobID))
-		ids = append(ids, *decode[bidReport](f.t, f.bidder("bid", "upwork", jobID, "-o", "json").want(f.t, 0)).BidID)
+		ids[i] = orNone(decode[bidReport](f.t, f.bidder("bid", "upwork", jobID, "-o", "json").want(f.t, 0)).BidID)
 	}
 	return ids
 }
@@ -244,9 +249,6 @@ func decode[T any](t *testing.T, r result) T {
 	}
 	return value
 }
-
-// keys are the members of an object, sorted.
-func keys[T any](object map[string]T) []string { return slices.Sorted(maps.Keys(object)) }
 
 // parameter is a database URL with another parameter.
 func parameter(t *testing.T, address, name, value string) string {

@@ -19,7 +19,7 @@ import (
 const (
 	holdCommand = "hold"
 
-	holdTTL = 2 * time.Second
+	holdTTL = 5 * time.Second
 
 	// The exit codes of hold.
 	holdDone    = 0

@@ -1,10 +1,10 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,11 +77,11 @@ func TestRejects(t *testing.T) {
 		{"description that is no text", line("1", now, `,"description":5`), "wrong_type"},
 	}
 	f := setup(t)
-	input := []string{line("first", now)}
-	for _, tt := range tests {
-		input = append(input, tt.line)
+	input := make([]string, len(tests))
+	for i, tt := range tests {
+		input[i] = tt.line
 	}
-	input = append(input, line("last", now))
+	input = slices.Concat([]string{line("first", now)}, input, []string{line("last", now)})
 	rejects := filepath.Join(t.TempDir(), "rejects.ndjson")
 	r := f.bidder("ingest", file(t, "postings.ndjson", input...), "--rejects", rejects, "-o", "json").want(t, 3)
 
@@ -107,11 +107,7 @@ func TestRejects(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text := range strings.Lines(string(content)) {
-		var one reject
-		if err := json.Unmarshal([]byte(text), &one); err != nil {
-			t.Fatal(err)
-		}
-		written = append(written, one)
+		written = append(written, decode[reject](t, result{stdout: text}))
 	}
 	if diff := cmp.Diff(report.Rejects, written); diff != "" {
 		t.Errorf("the report and the file differ (-report +file):\n%s", diff)

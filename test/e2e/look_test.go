@@ -108,16 +108,16 @@ func TestWhy(t *testing.T) {
 	}
 	f.untouched(func() {
 		for _, tt := range tests {
-			args := []string{"why", tt.marketplace, tt.jobID, "--config", configuration}
+			why := f.call("why", tt.marketplace, tt.jobID, "--config", configuration)
 			got := decode[struct {
 				Outcome string
 				Reasons []string
 				Bids    []bidJSON
-			}](t, f.bidder(append(args, "-o", "json")...).want(t, 0))
+			}](t, why.json().run(t).want(t, 0))
 			if got.Outcome != tt.want || len(got.Bids) != tt.bids {
 				t.Errorf("%s: %+v, want %s with %d bids", tt.jobID, got, tt.want, tt.bids)
 			}
-			table := f.bidder(args...).want(t, 0).stdout
+			table := why.run(t).want(t, 0).stdout
 			for _, text := range append(tt.says, tt.want) {
 				if reasons := strings.Join(got.Reasons, " "); !strings.Contains(reasons, text) && text != tt.want || !strings.Contains(table, text) {
 					t.Errorf("%s: it is not said that %q: %s\n%s", tt.jobID, text, reasons, table)

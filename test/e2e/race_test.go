@@ -34,7 +34,7 @@ func TestOnePosting(t *testing.T) {
 		{name: "2 that do not wait", processes: 2, repeats: 1, lockWait: "0"},
 		{name: "20 that wait", processes: 20, repeats: 1, lockWait: "10s"},
 		{name: "20 that do not wait", processes: 20, repeats: 1, lockWait: "0"},
-		{name: "125 attempts", processes: 25, repeats: 5, lockWait: "0"},
+		{name: "120 attempts", processes: 20, repeats: 6, lockWait: "0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -55,15 +55,19 @@ func TestOnePosting(t *testing.T) {
 				}
 			})
 			all.Wait()
-			f.wantOneBid("hot", slices.Concat(results...), tt.lockWait != "0")
+			f.wantOneBid("hot", slices.Concat(results...), tt.lockWait)
 		})
 	}
 }
 
 // wantOneBid checks that exactly one of the attempts has claimed the posting, and that every
 // record of all of them agrees.
-func (f *fixture) wantOneBid(jobID string, results []result, waited bool) {
+func (f *fixture) wantOneBid(jobID string, results []result, lockWait string) {
 	f.t.Helper()
+	wait, err := time.ParseDuration(lockWait)
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	live := read[string](f, "SELECT string_agg(id::text, ' ') FROM bids WHERE status = 'ACTIVE' AND job_id = $1", jobID)
 	got := map[string]int{}
 	for _, r := range results {
@@ -81,8 +85,9 @@ func (f *fixture) wantOneBid(jobID string, results []result, waited bool) {
 				f.t.Errorf("duplicate of %s, but the live bids are: %s", orNone(report.ExistingBidID), live)
 			}
 		case "locked":
-			if waited {
-				f.t.Errorf("gave up after %d ms", report.WaitedMS)
+			// On a busy machine this may come even to those who wait, but not before their time.
+			if waited := time.Duration(report.WaitedMS) * time.Millisecond; waited < wait*9/10 {
+				f.t.Errorf("gave up after %v", waited)
 			}
 		default:
 			f.t.Errorf("outcome %s (%s)", report.Outcome, orNone(report.Detail))

@@ -23,9 +23,10 @@ func TestWindow(t *testing.T) {
 		{name: "withdrawn", created: outside, submitted: outside, lastPost: outside, withdrawn: inside, want: "recent"},
 		{name: "nothing", created: outside, submitted: outside, lastPost: outside, withdrawn: outside, want: "claimed"},
 	}
-	f := setup(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
 			f.claim(tt.name)
 			f.exec("UPDATE bids SET status = 'WITHDRAWN', delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL WHERE job_id = $1", tt.name)
 			f.exec(`UPDATE bids SET created_at = now() - $2::text::interval, submitted_at = now() - $3::text::interval,
@@ -182,7 +183,8 @@ func TestLostBackend(t *testing.T) {
 			f.stallAt("1")
 			p := f.start(append(strings.Fields(command), "-o", "json", "--statement-timeout", "1m")...)
 			f.awaitStalled(1)
-			f.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")
+			f.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE datname = current_database() AND application_name LIKE 'bidder %' AND state = 'active'`)
 			f.openGate()
 			r := p.wait().want(t, 4)
 			if strings.HasPrefix(command, "run") {
@@ -214,7 +216,7 @@ func TestStatementTimeout(t *testing.T) {
 	if got.Outcome != "failed" || orNone(got.Detail) != "statement_timeout" || got.BidID != nil {
 		t.Errorf("ended in %+v", got)
 	}
-	report := decode[runReport](t, f.bidder("run", "--statement-timeout", "300ms", "-o", "json").want(t, 4))
+	report := decode[runReport](t, f.bidder("run", "--workers", "1", "--statement-timeout", "300ms", "-o", "json").want(t, 4))
 	if report.Outcomes["failed"] != 1 || report.Locks != (locks{Attempts: 1, Successes: 1}) {
 		t.Errorf("ended in %v, %+v", report.Outcomes, report.Locks)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,7 @@ func TestWrongUsage(t *testing.T) {
 	f := setup(t)
 	f.ingest(line("1"))
 	unknownKey := file(t, "bidder.yaml", "default_handler: manual", "", "marketplace:", "  upwork: {}")
-	wrongValues := file(t, "bidder.yaml", "default_handler: nobody", "marketplaces:", "  upwork:", "    handler: manual", "    aproval: none")
+	wrongValues := file(t, "bidder.yaml", "default_handler: nobody", "marketplaces:", "  upwork:", "    handler: manual", "    priority: high")
 	tests := []struct {
 		name, args string
 		env        []string
@@ -34,7 +35,7 @@ func TestWrongUsage(t *testing.T) {
 		{name: "missing file", args: "run --config nowhere.yaml", says: []string{"nowhere.yaml"}},
 		{
 			name: "everything at once", args: "run --lock-ttl 10m --config " + wrongValues, env: []string{"BIDDER_WORKERS=0", "BIDDER_LOCK_WAIT=11s", "BIDDER_POSTING_TTL=24"},
-			says: []string{"--lock-ttl", "BIDDER_WORKERS", "BIDDER_LOCK_WAIT", "BIDDER_POSTING_TTL", "nobody", "bidder.yaml:5", "aproval"},
+			says: []string{"--lock-ttl", "BIDDER_WORKERS", "BIDDER_LOCK_WAIT", "BIDDER_POSTING_TTL", "nobody", "bidder.yaml:5", "priority"},
 		},
 		{name: "not a marketplace", args: "bid up/work 1", says: []string{"marketplace"}},
 		{name: "negative wait", args: "bid upwork 1 --lock-wait -1s", says: []string{"--lock-wait"}},
@@ -185,7 +186,7 @@ func TestHelp(t *testing.T) {
 		commands, _, _ = strings.Cut(commands, "\n\n")
 		for _, match := range listed.FindAllStringSubmatch(commands, -1) {
 			if name := match[1]; name != "help" && name != "completion" { // cobra's own
-				walk(append(command[:len(command):len(command)], name))
+				walk(append(slices.Clip(command), name))
 			}
 		}
 	}

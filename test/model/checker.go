@@ -50,13 +50,15 @@ func (c *checker) run() Report {
 	c.add(c.initial(), -1)
 	for n := int32(0); int(n) < len(c.states); n++ {
 		s := c.states[n]
-		if violation := c.broken(s); violation != "" && c.promised(violation) {
-			return c.report(violation, n, "")
+		for _, violation := range c.broken(s) {
+			if c.promised(violation) {
+				return c.report(violation, n)
+			}
 		}
 		var breached string
 		var breachedIn state
 		c.next(s, func(a act, to state) {
-			if what, ok := strings.CutPrefix(a.what, breach); ok && breached == "" && c.promised(what) {
+			if _, what, ok := strings.Cut(a.what, breach); ok && breached == "" && c.promised(what) {
 				breached, breachedIn = what, to
 			}
 			m := c.add(to, n)
@@ -66,13 +68,13 @@ func (c *checker) run() Report {
 			}
 		})
 		if breached != "" {
-			r := c.report(breached, n, "")
+			r := c.report(breached, n)
 			r.Trace = append(r.Trace, c.describe(s, breachedIn))
 			return r
 		}
 	}
 	if n := c.stuck(); n >= 0 && c.promised("d") {
-		return c.report("d: stuck: no continuation ends in done or review", n, "")
+		return c.report("d: stuck: no continuation ends in done or review", n)
 	}
 	return Report{States: len(c.states)}
 }
@@ -82,8 +84,8 @@ func (c *checker) promised(violation string) bool {
 	return c.world.Promises == "" || strings.Contains(c.world.Promises, violation[:1])
 }
 
-// broken says which promise does not hold in s.
-func (c *checker) broken(s state) string {
+// broken says which promises do not hold in s.
+func (c *checker) broken(s state) (violations []string) {
 	var living, acting int
 	for _, b := range s.bids {
 		if b.state == live {
@@ -95,29 +97,31 @@ func (c *checker) broken(s state) string {
 			acting++
 		}
 	}
-	switch {
-	case acting > 1:
-		return "i: two ACTIVE bids on the posting"
-	case living > 1:
-		return "a: two live bids at the marketplace"
+	if acting > 1 {
+		violations = append(violations, "i: two ACTIVE bids on the posting")
+	}
+	if living > 1 {
+		violations = append(violations, "a: two live bids at the marketplace")
 	}
 	for r, b := range s.rows {
 		if b.status != withdrawn && b.status != rejected {
 			continue
 		}
 		for j, there := range s.bids {
-			if there.state == live && (int(there.key) == r+1 || int(b.id) == j+1) && !s.adopted(j, r) {
-				return fmt.Sprintf("c: bid %d has ended and is live at the marketplace", r+1)
+			own := int(there.key) == r+1 || int(b.id) == j+1 ||
+				b.status == rejected && c.world.Unknown && c.world.Dedup == NaturalKey // which refuses for this one
+			if there.state == live && own && !s.adopted(j, r) {
+				violations = append(violations, fmt.Sprintf("c: bid %d has ended and is live at the marketplace", r+1))
 			}
 		}
 		if b.status == rejected && s.underWay(uint8(r), c.rules) {
-			return fmt.Sprintf("e: bid %d is REJECTED and a POST of it may still take effect", r+1)
+			violations = append(violations, fmt.Sprintf("e: bid %d is REJECTED and a POST of it may still take effect", r+1))
 		}
 	}
 	if s.atRest() {
-		return c.unmatched(s)
+		violations = append(violations, c.unmatched(s)...)
 	}
-	return ""
+	return violations
 }
 
 // adopted says whether a bid at the marketplace belongs to a live row other than r.
@@ -160,10 +164,10 @@ func (s *state) atRest() bool {
 }
 
 // unmatched says where rows and marketplace differ in a world at rest.
-func (c *checker) unmatched(s state) string {
+func (c *checker) unmatched(s state) (violations []string) {
 	for r, b := range s.rows {
 		if b.status == active && b.phase == none && (b.id == 0 || s.bids[b.id-1].state == takenBack) {
-			return fmt.Sprintf("b: bid %d counts as submitted and is not at the marketplace", r+1)
+			violations = append(violations, fmt.Sprintf("b: bid %d counts as submitted and is not at the marketplace", r+1))
 		}
 	}
 	for j, b := range s.bids {
@@ -175,10 +179,10 @@ func (c *checker) unmatched(s state) string {
 			known = known || r.status == active && (int(r.id) == j+1 || r.phase == review)
 		}
 		if !known {
-			return fmt.Sprintf("b: nobody knows of bid %d at the marketplace", j+1)
+			violations = append(violations, fmt.Sprintf("b: nobody knows of bid %d at the marketplace", j+1))
 		}
 	}
-	return ""
+	return violations
 }
 
 // stuck returns a state from which fair steps never lead to a settled one, or -1.
@@ -226,7 +230,7 @@ func (c *checker) stuck() int32 {
 	return -1
 }
 
-func (c *checker) report(violation string, n int32, last string) Report {
+func (c *checker) report(violation string, n int32) Report {
 	var path []int32
 	for at := n; at >= 0; at = c.parents[at] {
 		path = append([]int32{at}, path...)
@@ -234,9 +238,6 @@ func (c *checker) report(violation string, n int32, last string) Report {
 	r := Report{States: len(c.states), Violation: violation}
 	for i := 1; i < len(path); i++ {
 		r.Trace = append(r.Trace, c.describe(c.states[path[i-1]], c.states[path[i]]))
-	}
-	if last != "" {
-		r.Trace = append(r.Trace, last)
 	}
 	return r
 }
@@ -251,16 +252,4 @@ func (c *checker) describe(from, to state) string {
 		}
 	})
 	return line + "\n        " + to.String()
-}
-
-func (a act) String() string {
-	who := ""
-	if a.worker > 0 {
-		who = fmt.Sprintf("a pod at bid %d ", a.row+1)
-	} else if a.bid > 0 {
-		who = fmt.Sprintf("marketplace's bid %d: ", a.bid)
-	} else {
-		who = fmt.Sprintf("bid %d: ", a.row+1)
-	}
-	return who + a.what
 }

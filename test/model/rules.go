@@ -60,6 +60,8 @@ type Rules struct {
 	ReadAgain bool
 	// OthersIDs: a bid whose id another row has, ended or not, is not this row's.
 	OthersIDs bool
+	// EndedNeedsID: a bid that has ended there ends the row only if the row knows its id.
+	EndedNeedsID bool
 	// RetractAfterSettle: a bid that was found by posting, and may be somebody else's, is not
 	// retracted before the row's own POSTs have settled.
 	RetractAfterSettle bool
@@ -72,7 +74,7 @@ func AllRules() Rules {
 		ArmNeedsLease: true, PostDeadline: true, PostCap: true, LookFirst: true, SettleBeforeSecond: true,
 		SettleThenLook: true, MissKeepsPosts: true, MissIsNotWithdrawn: true, RefusalNeedsAccounts: true,
 		DuplicateIsNoRefusal: true, RequestWaitsForLease: true, UnsentHasNoID: true, RetractByID: true,
-		LostRetraction: true, ReadAgain: true, OthersIDs: true, RetractAfterSettle: true,
+		LostRetraction: true, ReadAgain: true, OthersIDs: true, EndedNeedsID: true, RetractAfterSettle: true,
 	}
 }
 
@@ -91,8 +93,13 @@ type World struct {
 	ByHand bool
 	// EndsThere: the client may reject a live bid at any time.
 	EndsThere bool
+	// StaleLists: a look-up by posting may show as live what is withdrawn, although an
+	// earlier one did not.
+	StaleLists bool
 	// HastyRetraction: the marketplace may say "withdrawn" before it is, and then fail.
 	HastyRetraction bool
+	// Rows is how often the posting is bid on: again after each withdrawal. 0 is 3.
+	Rows int
 	// Promises are the letters of those that are checked, "" for all.
 	Promises string
 }

@@ -30,7 +30,7 @@ func waitTime(header http.Header, now time.Time) time.Duration {
 	}
 	var longest time.Duration
 	quoted := regexp.MustCompile(`"(\\.|[^"\\])*"`)
-	for policy := range strings.SplitSeq(quoted.ReplaceAllString(strings.Join(header.Values("RateLimit"), ","), ""), ",") {
+	for policy := range strings.SplitSeq(quoted.ReplaceAllString(strings.Join(header.Values("Ratelimit"), ","), ""), ",") {
 		var remaining, reset string
 		for parameter := range strings.SplitSeq(policy, ";") {
 			switch name, value, _ := strings.Cut(strings.TrimSpace(parameter), "="); name {

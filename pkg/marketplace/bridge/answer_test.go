@@ -118,7 +118,8 @@ func TestRefusals(t *testing.T) {
 		{"retryable is no boolean", reply{400, `{"retryable":"true"}`, ""}, never, never, never, never, "invalid_request", false},
 
 		{
-			"quota-exceeded", reply{429, `{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded"}`, ""},
+			"quota-exceeded",
+			reply{429, `{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded"}`, ""},
 			pause, pause, pause, pause, "limit_exhausted", true,
 		},
 		{"temporary-reduced-capacity", reply{503, `{"type":"/problems/temporary-reduced-capacity"}`, ""}, maybe, maybe, maybe, maybe, "unavailable", false},

@@ -121,7 +121,7 @@ func (c *Client) call(ctx context.Context, op wire.Operation, bid marketplace.Bi
 		return failure
 	})
 	if err != nil {
-		return wire.Answer{}, cmp.Or(failure, err)
+		return wire.Answer{}, fmt.Errorf("%s: %w", op, cmp.Or(failure, err))
 	}
 	return answer, nil
 }

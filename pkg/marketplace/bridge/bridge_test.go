@@ -234,8 +234,7 @@ func TestWhatWasNotSentIsSentAgain(t *testing.T) {
 	server.Config.ErrorLog = nil
 	t.Cleanup(server.Close)
 	var handshakes atomic.Int64
-	real := server.Listener
-	server.Listener = restarting{real, &handshakes}
+	server.Listener = restarting{server.Listener, &handshakes}
 	server.StartTLS()
 	client, err := newClient(testMarket(server.URL), certPool(server))
 	if err != nil {

@@ -89,31 +89,30 @@ func verdictOfCode(code string) (verdict, bool) {
 // verdictOfStatus says what a status other than 2xx proves by itself, and a code for it.
 func verdictOfStatus(status int) (verdict, string) {
 	const human = marketplace.NeedsHuman
-	switch {
-	case status == 400 || status == 422:
+	switch status {
+	case 400, 422:
 		return all(marketplace.Permanent), CodeInvalidRequest
-	case status == 401:
+	case 401:
 		return verdict{marketplace.PauseAccount, marketplace.AuthNeeded, marketplace.PauseAccount}, CodeAuthFailed
-	case status == 403:
+	case 403:
 		return verdict{marketplace.Permanent, marketplace.PauseAccount, human}, CodeForbidden
-	case status == 404:
+	case 404:
 		return verdict{marketplace.Permanent, marketplace.Done, human}, CodeNotFound
-	case status == 409:
+	case 409:
 		return verdict{marketplace.Ambiguous, marketplace.Permanent, human}, CodeConflict
-	case status == 410:
+	case 410:
 		return all(marketplace.PauseAccount), CodeEndpointOff
-	case status == 429:
+	case 429:
 		return all(marketplace.NotExecuted), CodeRateLimited
-	case status == 408 || status == 425:
+	case 408, 425, 502, 503, 504:
 		return all(marketplace.Ambiguous), CodeUnavailable
-	case status >= 400 && status < 500:
-		return all(human), CodeUnexpected
-	case status >= 300 && status < 400:
-		// Even this may follow a bid: some services redirect to what they have made.
+	}
+	switch status / 100 {
+	case 3: // even this may follow a bid: some services redirect to what they have made
 		return all(marketplace.Ambiguous), CodeRedirected
-	case status == 502 || status == 503 || status == 504:
-		return all(marketplace.Ambiguous), CodeUnavailable
-	case status >= 500 && status < 600:
+	case 4:
+		return all(human), CodeUnexpected
+	case 5:
 		return all(marketplace.Ambiguous), CodeServerError
 	default:
 		return all(marketplace.Ambiguous), CodeUnexpected

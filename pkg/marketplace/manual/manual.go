@@ -16,9 +16,9 @@ type Client struct{}
 
 var _ marketplace.Client = Client{}
 
-// Capabilities says that nothing is ever known: no look-up, no key, no calls.
+// Capabilities says that there is nothing to call.
 func (Client) Capabilities() marketplace.Capabilities {
-	return marketplace.Capabilities{Dedup: marketplace.NoDedup}
+	return marketplace.Capabilities{ByHand: true, Dedup: marketplace.NoDedup}
 }
 
 // Place asks a person to place the bid.

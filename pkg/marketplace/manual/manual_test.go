@@ -22,7 +22,7 @@ func TestEverythingIsHandedOver(t *testing.T) {
 	if finding := client.Lookup(t.Context(), marketplace.Bid{}); finding.Known || finding.Found || finding.Definitive {
 		t.Errorf("Lookup = %+v, want nothing known", finding)
 	}
-	if got := client.Capabilities(); got.Dedup != marketplace.NoDedup || got.LookupIsAuthoritative || got.LooksUpByPosting {
-		t.Errorf("Capabilities = %+v, want none", got)
+	if got := client.Capabilities(); !got.ByHand || got.Dedup != marketplace.NoDedup || got.LookupIsAuthoritative || got.LooksUpByPosting {
+		t.Errorf("Capabilities = %+v, want nothing but hands", got)
 	}
 }

@@ -137,7 +137,7 @@ func (r reply) write(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", strconv.Itoa(r.retryAfter))
 	}
 	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(r.body) // the other side may be gone
+	_ = json.NewEncoder(w).Encode(r.body) //nolint:errchkjson // it has texts, numbers and booleans; the other side may be gone
 }
 
 // operation answers a request: checks it, lets faults happen, and writes it down.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,30 +80,12 @@ var ErrFault = errors.New("this fault makes no sense")
 func (s *Server) AddFault(f Fault) (int64, error) {
 	switch f.Do {
 	case NoID, Lag:
-		if f.Op != "" && f.Op != Place {
-			return 0, fmt.Errorf("%w: %s is for place", ErrFault, f.Do)
-		}
-		f.Op, f.When = Place, ""
-	case Answer:
-		if f.Status < 200 || f.Status > 599 {
-			return 0, fmt.Errorf("%w: answer needs a status from 200 to 599", ErrFault)
-		}
-	case Drop, Slow, Hold:
+		f.Op, f.When = cmp.Or(f.Op, Place), ""
 	default:
-		return 0, fmt.Errorf("%w: do is one of answer, drop, slow, hold, no_id and lag", ErrFault)
+		f.When = cmp.Or(f.When, Before)
 	}
-	if f.When == "" && f.Do != NoID && f.Do != Lag {
-		f.When = Before
-	}
-	switch {
-	case !slices.Contains([]When{"", Before, After}, f.When):
-		return 0, fmt.Errorf("%w: when is before or after", ErrFault)
-	case !slices.Contains([]Op{"", Place, Lookup, Withdraw}, f.Op):
-		return 0, fmt.Errorf("%w: op is place, lookup or withdraw", ErrFault)
-	case (f.Do == Slow || f.Do == Lag) && f.MS <= 0:
-		return 0, fmt.Errorf("%w: %s needs ms", ErrFault, f.Do)
-	case f.Count < 0 || f.MS < 0 || f.RetryAfter < 0:
-		return 0, fmt.Errorf("%w: count, ms and retry_after are not negative", ErrFault)
+	if why := f.objection(); why != "" {
+		return 0, fmt.Errorf("%w: %s", ErrFault, why)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,6 +93,28 @@ func (s *Server) AddFault(f Fault) (int64, error) {
 	f.ID = s.faultID
 	s.faults = append(s.faults, &armed{Fault: f, released: make(chan struct{})})
 	return f.ID, nil
+}
+
+// objection says what is wrong with a fault, if anything.
+func (f Fault) objection() string {
+	switch {
+	case !slices.Contains([]Do{Answer, Drop, Slow, Hold, NoID, Lag}, f.Do):
+		return "do is one of answer, drop, slow, hold, no_id and lag"
+	case !slices.Contains([]Op{"", Place, Lookup, Withdraw}, f.Op):
+		return "op is place, lookup or withdraw"
+	case !slices.Contains([]When{"", Before, After}, f.When):
+		return "when is before or after"
+	case (f.Do == NoID || f.Do == Lag) && f.Op != Place:
+		return string(f.Do) + " is for place"
+	case f.Do == Answer && (f.Status < 200 || f.Status > 599):
+		return "answer needs a status from 200 to 599"
+	case (f.Do == Slow || f.Do == Lag) && f.MS <= 0:
+		return string(f.Do) + " needs ms"
+	case min(f.Count, f.MS, f.RetryAfter) < 0:
+		return "count, ms and retry_after are not negative"
+	default:
+		return ""
+	}
 }
 
 // Reset removes all faults and lets go what they hold.

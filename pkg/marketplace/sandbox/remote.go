@@ -93,7 +93,7 @@ func (r Remote) call(ctx context.Context, method, path string, in, out any) erro
 	if err != nil {
 		return fmt.Errorf("call sandbox: %w", err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // what was read is what counts
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("read answer of sandbox: %w", err)

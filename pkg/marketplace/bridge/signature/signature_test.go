@@ -42,14 +42,14 @@ func TestSignMatchesTheVector(t *testing.T) {
 		t.Fatalf("the body has %d bytes, want 112", len(body))
 	}
 	header := signed(t, key(t), []byte("another key of the rotation"))
-	first, second, both := strings.Cut(header.Get("webhook-signature"), " ")
+	first, second, both := strings.Cut(header.Get(signature.SignatureHeader), " ")
 	if want := "v1,xXcY7XuNDQTO7X/ZsGMK4VjnnoJFbGjub5qXbkS+uSw="; first != want {
 		t.Errorf("signature %q, want %q", first, want)
 	}
 	if !both || !strings.HasPrefix(second, "v1,") || second == first {
 		t.Errorf("second signature %q, want one by the second key", second)
 	}
-	if header.Get("webhook-id") != id || header.Get("webhook-timestamp") != "1795420800" {
+	if header.Get(signature.IDHeader) != id || header.Get(signature.TimestampHeader) != "1795420800" {
 		t.Errorf("headers %v", header)
 	}
 }
@@ -57,7 +57,7 @@ func TestSignMatchesTheVector(t *testing.T) {
 func TestSignWithoutKeys(t *testing.T) {
 	t.Parallel()
 	header := signed(t)
-	if _, set := header["Webhook-Signature"]; set || header.Get("webhook-id") != id {
+	if _, set := header["Webhook-Signature"]; set || header.Get(signature.IDHeader) != id {
 		t.Errorf("headers %v, want an id and no signature", header)
 	}
 }

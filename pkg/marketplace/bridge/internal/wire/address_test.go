@@ -33,7 +33,9 @@ func TestIsPublic(t *testing.T) {
 		{"fd00:ec2::254", false},   // metadata of AWS
 		{"100.100.100.200", false}, // metadata of Alibaba Cloud
 		{"168.63.129.16", false},   // metadata of Azure
-		{"192.0.0.192", false},     // metadata of Oracle Cloud
+		{"::ffff:168.63.129.16", false},
+		{"fec0::1%eth0", false},
+		{"192.0.0.192", false}, // metadata of Oracle Cloud
 		{"fe80::1", false},
 		{"fe80::1%eth0", false},
 		{"fec0::1", false},

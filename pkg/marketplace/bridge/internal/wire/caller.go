@@ -91,7 +91,7 @@ func (c *Caller) Do(request *http.Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, &Error{Sent: p.end(), Cause: err}
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // what was read is what counts
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	if err != nil {
 		return Answer{}, &Error{Sent: true, Cause: fmt.Errorf("read answer: %w", err)}
