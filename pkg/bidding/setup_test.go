@@ -26,6 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	_ = flag.Set("rapid.checks", "15") // unless the command line says something else
+	_ = flag.Set("rapid.nofailfile", "true")
 	testdb.Main(m)
 }
 

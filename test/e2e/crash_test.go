@@ -87,6 +87,28 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestSecondSignal: who cannot wait for the end of the batch asks again.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	f, p := stalled(t)
+	eventually(t, "the process ends at once", func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // which may have ended
+			return false
+		}
+	})
+	if r := p.wait(); r.code != -1 || r.stdout != "" {
+		t.Errorf("got exit code %d: %s", r.code, r.stdout)
+	}
+	f.openGate()
+	f.awaitUnlocked()
+	f.bidder("run").want(t, 0)
+	f.wantCount(crashPostings, "bids WHERE status = 'ACTIVE'")
+}
+
 // pending says whether a signal is on its way to the process.
 func (p *process) pending() bool {
 	p.t.Helper()

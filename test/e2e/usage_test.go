@@ -167,6 +167,34 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
+// TestLogs: what the program says besides its report goes to stderr, as programs can read it.
+func TestLogs(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	c := f.call("run", "--postings", "-", "--cached-at", "now", "-o", "json").reading("bad", line("1"))
+	stderr := c.run(t).want(t, 3).stderr
+	if !strings.Contains(stderr, "invalid_json") || !strings.Contains(stderr, "run finished") {
+		t.Errorf("stderr: %s", stderr)
+	}
+	for line := range strings.Lines(stderr) {
+		entry := decode[map[string]any](t, result{stdout: line})
+		for _, key := range []string{"time", "level", "msg"} {
+			if _, ok := entry[key].(string); !ok {
+				t.Errorf("a line without %s: %s", key, line)
+			}
+		}
+	}
+	if stderr := c.with("BIDDER_LOG_LEVEL=error").run(t).want(t, 3).stderr; stderr != "" {
+		t.Errorf("stderr with level error: %s", stderr)
+	}
+	if stderr := c.with("BIDDER_LOG_FORMAT=text").run(t).want(t, 3).stderr; !strings.Contains(stderr, "level=WARN") || strings.Contains(stderr, "{") {
+		t.Errorf("stderr as text: %s", stderr)
+	}
+	if stderr := c.with("BIDDER_LOG_LEVEL=loud").run(t).want(t, 2).stderr; !strings.Contains(stderr, "loud") {
+		t.Errorf("stderr: %s", stderr)
+	}
+}
+
 // TestHelp walks through the help of all commands.
 func TestHelp(t *testing.T) {
 	t.Parallel()
