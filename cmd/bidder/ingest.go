@@ -151,6 +151,7 @@ func (in *input) createRejects() (err error) {
 }
 
 func (in *input) close(err *error) {
+	defer func() { in.files, in.rejectFile = nil, nil }() // to be opened again
 	for _, file := range in.files {
 		if file != nil {
 			_ = file.Close() // only read from

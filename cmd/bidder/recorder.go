@@ -14,6 +14,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -31,15 +32,17 @@ type runCounters struct {
 	LockConflicts int64                     `json:"lock_conflicts"`
 	LockTimeouts  int64                     `json:"lock_timeouts"`
 	Outcomes      map[bidding.Outcome]int64 `json:"outcomes"`
+	Deliveries    delivery.Totals           `json:"deliveries"`
 	Ingest        *posting.Counts           `json:"ingest,omitempty"`
 }
 
 // recorder keeps the counters of one run in the database while it goes on, so that they
 // outlive the process.
 type recorder struct {
-	id        uuid.UUID
-	startedAt time.Time
-	counters  bidding.Counters
+	id         uuid.UUID
+	startedAt  time.Time
+	counters   bidding.Counters
+	deliveries delivery.Counters
 
 	pool    *pgxpool.Pool
 	log     *slog.Logger
@@ -110,7 +113,7 @@ func (r *recorder) json() json.RawMessage {
 	encoded, err := json.Marshal(runCounters{
 		LockAttempts: counts.Locks.Attempts, LockSuccesses: counts.Locks.Successes,
 		LockConflicts: counts.Locks.Conflicts, LockTimeouts: counts.Locks.Timeouts,
-		Outcomes: counts.Outcomes, Ingest: ingest,
+		Outcomes: counts.Outcomes, Deliveries: r.deliveries.Totals(), Ingest: ingest,
 	})
 	if err != nil {
 		panic(err) // numbers in structs always encode

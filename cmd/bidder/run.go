@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -27,21 +31,8 @@ type runReport struct {
 	Attempts   int64                     `json:"attempts"`
 	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
 	Locks      bidding.Locks             `json:"locks"`
-	Deliveries deliveries                `json:"deliveries"`
+	Deliveries delivery.Totals           `json:"deliveries"`
 	Recovered  int64                     `json:"recovered"`
-}
-
-// deliveries count what became of what bids owed, by kind.
-type deliveries struct {
-	Place    deliveryCounts `json:"place"`
-	Withdraw deliveryCounts `json:"withdraw"`
-}
-
-type deliveryCounts struct {
-	Done     int64 `json:"done"`
-	Retry    int64 `json:"retry"`
-	Review   int64 `json:"review"`
-	Rejected int64 `json:"rejected"`
 }
 
 type runOptions struct {
@@ -52,13 +43,14 @@ type runOptions struct {
 
 func (a *app) runCommand() *cobra.Command {
 	var options runOptions
-	var postings string
+	var postings, every string
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "One whole pass: read postings, claim what is due, and exit",
+		Short: "One whole pass: read postings, claim what is due, deliver what is owed, and exit",
 		Long: `Reads postings if --postings names a file, then claims every candidate that is due,
 each at most once, beside any number of other pods. A claimed posting has a live bid
-that owes its delivery to the marketplace; bids stay owed until they are delivered.
+that owes its delivery to the marketplace; then everything that is owed and due is
+delivered: new bids, withdrawals, and what crashed pods have left.
 
 It never waits for a posting that another pod is at, and can be started as often as
 you like: whatever a crash leaves behind, the next run goes on with.`,
@@ -71,9 +63,10 @@ you like: whatever a crash leaves behind, the next run goes on with.`,
 			if postings != "" {
 				options.names = []string{postings}
 			}
-			return a.run(cmd, &options)
+			return a.run(cmd, &options, every)
 		}),
 	}
+	cmd.Flags().StringVar(&every, "every", "", "go on: pass after pass, this long from the end of one to the start of the next")
 	cmd.Flags().StringVar(&postings, "postings", "", "read postings from this file first; - is standard input")
 	cmd.Flags().BoolVar(&options.reconsider, "reconsider", false, "decide again on every fresh posting without a live bid")
 	cmd.Flags().BoolVar(&options.noDelivery, "no-delivery", false, "read and claim only; what is owed stays owed")
@@ -82,7 +75,45 @@ you like: whatever a crash leaves behind, the next run goes on with.`,
 	return cmd
 }
 
-func (a *app) run(cmd *cobra.Command, options *runOptions) (err error) {
+func (a *app) run(cmd *cobra.Command, options *runOptions, every string) error {
+	if every == "" {
+		return a.runOnce(cmd, options)
+	}
+	pause, err := config.ParseDuration(every)
+	if err != nil || pause <= 0 {
+		return usageError{fmt.Errorf("--every %q is not a duration such as 30s or 5m", every)}
+	}
+	if slices.Contains(options.names, "-") {
+		return usageError{errors.New("--every reads the postings again each time: name a file instead of standard input")}
+	}
+	ctx := cmd.Context()
+	for {
+		err := a.runOnce(cmd, options)
+		if code := exitCode(err); code == codeUsage || code > codeSignal {
+			return err
+		}
+		for line := range strings.Lines(errorText(err)) { // an outage does not end a pod that lives long
+			fmt.Fprintln(a.stderr, "bidder:", strings.TrimRight(line, "\n"))
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx) //nolint:wrapcheck // the signal
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// runOnce is one pass, recorded as a run.
+func (a *app) runOnce(cmd *cobra.Command, options *runOptions) (err error) {
 	s, err := a.connectTo(cmd, &options.input)
 	if err != nil {
 		return err
@@ -103,8 +134,11 @@ func (a *app) run(cmd *cobra.Command, options *runOptions) (err error) {
 	counts := recorder.counters.Counts()
 	report.FinishedAt, report.Attempts, report.Outcomes, report.Locks = finishedAt, counts.Attempts, counts.Outcomes, counts.Locks
 	err = errors.Join(err, finishErr)
+	totals := recorder.deliveries.Totals()
+	report.Deliveries, report.Recovered = totals, totals.Recovered
 	s.log.Info("run finished", "run_id", recorder.id, "exit_code", exitCode(err), "attempts", counts.Attempts,
-		"claimed", counts.Outcomes[bidding.Claimed], "failed", counts.Outcomes[bidding.Failed])
+		"claimed", counts.Outcomes[bidding.Claimed], "failed", counts.Outcomes[bidding.Failed],
+		"placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done, "for_person", totals.ForPerson)
 	return errors.Join(err, a.printRun(report))
 }
 
@@ -135,7 +169,22 @@ func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorde
 		failures.observe(attempts)
 	}})
 	bar.finish()
-	return errors.Join(append(problems, err, failures.err())...)
+	problems = append(problems, err, failures.err())
+	if err == nil && !options.noDelivery {
+		problems = append(problems, s.deliver(ctx, recorder))
+	}
+	return errors.Join(problems...)
+}
+
+// deliver delivers what is owed and due; what then needs a person is a personError.
+func (s *session) deliver(ctx context.Context, recorder *recorder) error {
+	if err := s.engine(&recorder.deliveries).Pass(ctx, s.Workers); err != nil {
+		return err //nolint:wrapcheck // delivery wraps its own
+	}
+	if n := recorder.deliveries.Totals().ForPerson; n > 0 {
+		return personError{fmt.Sprintf("%d deliveries need a person: `bidder review list`", n)}
+	}
+	return nil
 }
 
 func (s *session) reconsider(ctx context.Context) error {
@@ -277,8 +326,20 @@ func (a *app) printRun(report runReport) error {
 	}
 	t.AppendRow([]any{"total", report.Attempts, ""})
 	t.Render()
+	printDeliveries(a.stdout, report.Deliveries)
 	printLocks(a.stdout, report)
 	return nil
+}
+
+func printDeliveries(w io.Writer, totals delivery.Totals) {
+	if totals == (delivery.Totals{}) {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "delivery", "done", "again later", "for a person", "rejected")
+	t.AppendRow([]any{"place", totals.Place.Done, totals.Place.Retry, totals.Place.Review, totals.Place.Rejected})
+	t.AppendRow([]any{"withdraw", totals.Withdraw.Done, totals.Withdraw.Retry, totals.Withdraw.Review, totals.Withdraw.Rejected})
+	t.Render()
 }
 
 func printLocks(w io.Writer, report runReport) {

@@ -9,13 +9,14 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 )
 
 type statsReport struct {
 	Runs       int64                     `json:"runs"`
 	Counters   lockCounters              `json:"counters"`
 	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
-	Deliveries deliveries                `json:"deliveries"`
+	Deliveries delivery.Totals           `json:"deliveries"`
 }
 
 type lockCounters struct {
@@ -76,6 +77,13 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	}
 	for _, row := range outcomes {
 		report.Outcomes[bidding.Outcome(row.Outcome)] = row.Total
+	}
+	sums, err := q.SumDeliveries(ctx, within)
+	if err != nil {
+		return fmt.Errorf("add up deliveries: %w", err)
+	}
+	for _, row := range sums {
+		report.Deliveries.Set(row.Kind, row.Result, row.Total)
 	}
 	switch a.output {
 	case "json":

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -194,6 +195,18 @@ func (l *loader) readSecret(variable, key string) Secret {
 		l.report(l.where(key), variable+" is not set in the environment", "set it to the secret, or switch the handler to manual")
 	}
 	return secret
+}
+
+// ErrSigningSecret means that a text is not a signing secret; it does not hold the text.
+var ErrSigningSecret = errors.New("it is not a signing secret: write whsec_ and the base64 of 24 to 64 random bytes")
+
+// ParseSigningSecret returns the key that a signing secret (whsec_…) stands for.
+func ParseSigningSecret(text string) (Secret, error) {
+	key, ok := signingKey(NewSecret(text))
+	if !ok {
+		return Secret{}, ErrSigningSecret
+	}
+	return key, nil
 }
 
 // signingKey returns the bytes that a signing secret stands for.

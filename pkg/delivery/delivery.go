@@ -8,6 +8,7 @@
 package delivery
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -46,6 +47,9 @@ const (
 	ReasonNoHandler = "no_handler"
 )
 
+// ErrNoHandler means that the configuration names no client for a marketplace that is owed something.
+var ErrNoHandler = errors.New("no handler is configured for the marketplace")
+
 // Account is what the engine needs to know of one marketplace.
 type Account struct {
 	Client marketplace.Client
@@ -58,8 +62,8 @@ type Account struct {
 
 // Options configure an [Engine].
 type Options struct {
-	// Account returns the client of a marketplace, or false where there is none.
-	Account func(marketplace string) (Account, bool)
+	// Account returns the client of a marketplace, or [ErrNoHandler] where there is none.
+	Account func(marketplace string) (Account, error)
 	// Lease is how long one process owns a delivery.
 	Lease time.Duration
 	// PostingTTL is how fresh a posting must be when its bid is first sent.
@@ -87,6 +91,19 @@ type Totals struct {
 	// ForPerson are deliveries that went to review and were not meant to be a person's from
 	// the start.
 	ForPerson int64 `json:"-"`
+}
+
+// Set sets one count by the names that it has in JSON; others are left alone.
+func (t *Totals) Set(kind, result string, n int64) {
+	counts := map[string]*Counts{Place: &t.Place, Withdraw: &t.Withdraw}[kind]
+	if counts == nil {
+		return
+	}
+	if field := map[string]*int64{
+		"done": &counts.Done, "retry": &counts.Retry, "review": &counts.Review, "rejected": &counts.Rejected,
+	}[result]; field != nil {
+		*field = n
+	}
 }
 
 // Counters add up deliveries, safe for concurrent use.

@@ -56,8 +56,9 @@ type Lease struct {
 	Account Account
 	engine  *Engine
 	posting queries.PostingOfBidRow
-	posts   int32     // armed so far, this lease's included
-	leased  time.Time // by this process's clock, for what is left of the lease
+	posts   int32           // armed so far, this lease's included
+	leased  time.Time       // by this process's clock, for what is left of the lease
+	stop    context.Context //nolint:containedctx // ends when no further call may begin
 }
 
 // Pass delivers everything that is due when it starts, with so many workers at once. When
@@ -93,7 +94,7 @@ func (e *Engine) Pass(ctx context.Context, workers int) error {
 // drain delivers what one account is owed.
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
 	for ctx.Err() == nil {
-		worked, err := e.deliver(context.WithoutCancel(ctx), queries.LeaseDeliveryParams{
+		worked, err := e.deliver(ctx, queries.LeaseDeliveryParams{
 			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease,
 		})
 		if err != nil {
@@ -117,8 +118,10 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 	})
 }
 
-// deliver leases one delivery, carries it out and records what came of it.
-func (e *Engine) deliver(ctx context.Context, params queries.LeaseDeliveryParams) (worked bool, err error) {
+// deliver leases one delivery, carries it out and records what came of it. When ctx is
+// cancelled the call under way ends, no other begins, and what is known is recorded.
+func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParams) (worked bool, err error) {
+	ctx := context.WithoutCancel(stop)
 	leased := time.Now() // before the statement: the lease cannot seem longer here than it is
 	row, err := within(ctx, func(ctx context.Context) (queries.LeaseDeliveryRow, error) {
 		return e.q.LeaseDelivery(ctx, params)
@@ -129,7 +132,7 @@ func (e *Engine) deliver(ctx context.Context, params queries.LeaseDeliveryParams
 	if err != nil {
 		return false, fmt.Errorf("lease a delivery: %w", err)
 	}
-	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, leased: leased}
+	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, leased: leased, stop: stop}
 	kind := *row.DeliveryKind
 	verdict, err := l.carryOut(ctx, kind)
 	if err != nil {
@@ -149,12 +152,14 @@ func (e *Engine) deliver(ctx context.Context, params queries.LeaseDeliveryParams
 }
 
 func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
-	account, ok := l.engine.options.Account(l.Bid.Marketplace)
-	if !ok {
+	account, err := l.engine.options.Account(l.Bid.Marketplace)
+	if errors.Is(err, ErrNoHandler) {
 		return Review(ReasonNoHandler), nil
 	}
+	if err != nil {
+		return Verdict{}, err
+	}
 	l.Account = account
-	var err error
 	l.posting, err = within(ctx, func(ctx context.Context) (queries.PostingOfBidRow, error) {
 		return l.engine.q.PostingOfBid(ctx, l.engine.options.PostingTTL, l.Bid.Marketplace, l.Bid.JobID)
 	})
@@ -184,6 +189,11 @@ func (l *Lease) Left() time.Duration {
 // Slot passes the gate before a call: the account is not paused and its rate allows it.
 // Without, the verdict says when to try again.
 func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) {
+	stopping := Again(0)
+	stopping.code = "stopping"
+	if l.stop.Err() != nil {
+		return stopping, false, nil
+	}
 	wait, err := within(ctx, func(ctx context.Context) (time.Duration, error) {
 		return l.engine.q.TakeSlot(ctx, l.Bid.Marketplace, l.Bid.Account, l.Account.Gap)
 	})
@@ -205,8 +215,8 @@ func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) 
 	select {
 	case <-timer.C:
 		return Verdict{}, true, nil
-	case <-ctx.Done():
-		return Verdict{}, false, context.Cause(ctx) //nolint:wrapcheck // who ended it
+	case <-l.stop.Done():
+		return stopping, false, nil
 	}
 }
 

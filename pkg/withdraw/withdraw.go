@@ -75,6 +75,11 @@ func Carry(ctx context.Context, l *delivery.Lease) (delivery.Verdict, error) {
 	if verdict, decided, err := before(ctx, l, finding); err != nil || decided {
 		return verdict, err
 	}
+	if !l.Accounted() {
+		// The id was found by posting while a POST of ours may still land: retracting what was
+		// found would make room for it.
+		return l.LookAgain(), nil
+	}
 	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
 		return verdict, err
 	}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/conformance"
+	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+)
+
+func (a *app) sandboxCommand() *cobra.Command {
+	var listen string
+	var forgetful, duplicates bool
+	cmd := &cobra.Command{
+		Use:   "sandbox",
+		Short: "Run a local marketplace to try everything on",
+		Long: `Runs a marketplace that exists only here: it takes bids, shows them on a page, and fails
+as it is told. Marketplaces with the handler sandbox bid on it. What it holds is gone
+when it ends.
+
+Its page is at /, its bids are at /bids, every request it saw is at /journal, and
+POST /admin/faults makes it fail; see docs/bridge.md.`,
+		Example: `  bidder sandbox &
+  BIDDER_EMBEDDED=true bidder --config examples/sandbox.yaml run --postings examples/postings.ndjson --cached-at now
+  curl -s localhost:8095/bids
+  curl -s localhost:8095/admin/faults -d '{"kind":"answer","status":500,"after":true,"count":3}'`,
+		Args: cobra.NoArgs,
+		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(cmd, false)
+			if err != nil {
+				return err
+			}
+			listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", listen)
+			if err != nil {
+				return usageError{fmt.Errorf("--listen %s: %w", listen, err)}
+			}
+			server := sandbox.New(sandbox.Options{
+				Rules: sandbox.Rules{Idempotent: !forgetful, NaturalKey: !duplicates}, Secrets: []config.Secret{sandbox.Secret()},
+			})
+			a.logger(c).Info("the sandbox is open", "url", "http://"+listener.Addr().String())
+			return server.Serve(cmd.Context(), listener) //nolint:wrapcheck // it says what it did
+		}),
+	}
+	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")
+	cmd.Flags().BoolVar(&forgetful, "forgetful", false, "ignore idempotency keys")
+	cmd.Flags().BoolVar(&duplicates, "duplicates", false, "take a second live bid on a posting")
+	return cmd
+}
+
+type bridgeReport struct {
+	OK     bool                 `json:"ok"`
+	Checks []conformance.Result `json:"checks"`
+}
+
+func (a *app) bridgeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "bridge", Short: "Connectors to marketplaces",
+		Example: "  bidder bridge check http://127.0.0.1:8080/upwork",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
+	}
+	cmd.AddCommand(a.bridgeCheckCommand())
+	return cmd
+}
+
+func (a *app) bridgeCheckCommand() *cobra.Command {
+	var secret string
+	cmd := &cobra.Command{
+		Use:   "check URL|MARKETPLACE",
+		Short: "Check that a connector keeps to the protocol",
+		Long: `Calls a connector as bidder would, and checks its answers. It really places bids and
+withdraws them again: the connector must be in a mode in which that does no harm.
+
+With a URL the standard routes are used (docs/bridge.md), and the secret that the
+variable of --secret-env holds; with a MARKETPLACE what the configuration says of it.`,
+		Example: `  bidder bridge check http://127.0.0.1:8080/upwork
+  UPWORK_SECRET=whsec_… bidder bridge check https://connector.example.com/upwork --secret-env UPWORK_SECRET
+  bidder --config bidder.yaml bridge check upwork`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.checkBridge(cmd, args[0], secret)
+		}),
+	}
+	cmd.Flags().StringVar(&secret, "secret-env", "", "variable that holds the signing secret")
+	return cmd
+}
+
+func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
+	c, err := a.load(cmd, false)
+	if err != nil {
+		return err
+	}
+	name, m := "conformance", config.Marketplace{}
+	if strings.Contains(target, "://") {
+		m = sandbox.Config(strings.TrimSuffix(target, "/"), "", sandbox.Secret())
+		m.BaseURL = strings.TrimSuffix(target, "/")
+		if secretEnv != "" {
+			if m.SigningSecrets, err = a.signingSecret(secretEnv); err != nil {
+				return err
+			}
+		}
+	} else {
+		key, err := parseKey(target, "-")
+		if err != nil {
+			return err
+		}
+		name, m = key.Marketplace, c.Marketplace(key.Marketplace)
+		if m.Handler != config.HandlerBridge {
+			return usageError{fmt.Errorf("the handler of %s is %s, not bridge", name, m.Handler)}
+		}
+	}
+	report := bridgeReport{Checks: []conformance.Result{}}
+	t := newTable(a.stdout, "check", "result", "detail")
+	report.OK, err = conformance.Check(cmd.Context(), m, name, func(r conformance.Result) {
+		report.Checks = append(report.Checks, r)
+		t.AppendRow([]any{r.Name, r.Verdict, printable(r.Detail, 100)})
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	var failed error
+	if !report.OK {
+		failed = personError{"the connector does not keep to the protocol: docs/bridge.md says what it should do"}
+	}
+	if a.output == "json" {
+		return errors.Join(printJSON(a.stdout, report), failed)
+	}
+	t.Render()
+	return failed
+}
+
+// signingSecret reads the secret of --secret-env.
+func (a *app) signingSecret(variable string) ([]config.Secret, error) {
+	for _, entry := range a.environ {
+		if name, value, _ := strings.Cut(entry, "="); name == variable && value != "" {
+			secret, err := config.ParseSigningSecret(value)
+			if err != nil {
+				return nil, usageError{fmt.Errorf("%s: %w", variable, err)}
+			}
+			return []config.Secret{secret}, nil
+		}
+	}
+	return nil, usageError{fmt.Errorf("--secret-env: %s is not set", variable)}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/withdraw"
+)
+
+type withdrawReport struct {
+	BidID         uuid.UUID `json:"bid_id"`
+	Status        string    `json:"status"`
+	DeliveryState *string   `json:"delivery_state"`
+	Done          bool      `json:"done"`
+}
+
+func (a *app) withdrawCommand() *cobra.Command {
+	var reason, by string
+	cmd := &cobra.Command{
+		Use:   "withdraw BID_ID",
+		Short: "Take a bid back",
+		Long: `Asks for a live bid to be taken back, and tries it once now; later runs finish what
+does not succeed at once. A bid that was never sent is withdrawn without a call.
+From the request on nothing more of the bid is sent, whatever happens.
+
+Asking again changes nothing. The exit code is 0 when the bid is withdrawn, and 3
+while the withdrawal is owed or needs a person.`,
+		Example: `  bidder withdraw 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --reason "client changed the scope"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			return a.withdraw(cmd, args[0], reason, by)
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why it is taken back (required)")
+	cmd.Flags().StringVar(&by, "by", operator(), "who asks for it")
+	_ = cmd.MarkFlagRequired("reason")
+	settings(cmd, "statement-timeout", "delivery-lease")
+	return cmd
+}
+
+func (a *app) withdraw(cmd *cobra.Command, bidID, reason, by string) error {
+	id, err := parseBidID(bidID)
+	if err != nil {
+		return err
+	}
+	s, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	ctx := cmd.Context()
+	if s.DryRun {
+		return a.rehearseWithdrawal(ctx, s, id)
+	}
+	recorder, err := startRun(ctx, s, "withdraw")
+	if err != nil {
+		return err
+	}
+	bid, err := a.withdrawNow(ctx, s, recorder, id, reason, by)
+	if err == nil && bid.Status != "WITHDRAWN" {
+		err = personError{}
+	}
+	_, finishErr := recorder.finish(ctx, exitCode(err))
+	if bid.ID == uuid.Nil {
+		return errors.Join(err, finishErr)
+	}
+	return errors.Join(err, finishErr, a.printWithdrawal(bid))
+}
+
+// withdrawNow asks, and makes one attempt if that is due.
+func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, id uuid.UUID, reason, by string) (queries.Bid, error) {
+	bid, err := withdraw.Request(ctx, s.pool, s.writeLimits(), id, reason, by)
+	notLive, refused := errors.AsType[withdraw.NotLiveError](err)
+	switch {
+	case errors.Is(err, withdraw.ErrNoSuchBid):
+		return queries.Bid{}, noSuchBid(id)
+	case errors.Is(err, withdraw.ErrNoReason):
+		return queries.Bid{}, usageError{err}
+	case refused:
+		return queries.Bid{}, personError{"bid " + id.String() + " cannot be withdrawn: " + notLive.Error()}
+	case err != nil:
+		return queries.Bid{}, err //nolint:wrapcheck // withdraw wraps its own
+	}
+	if bid.Status != "ACTIVE" {
+		return bid, nil
+	}
+	if _, err := s.engine(&recorder.deliveries).DeliverBid(ctx, bid.Marketplace, bid.Account, id); err != nil {
+		return bid, err //nolint:wrapcheck // delivery wraps its own
+	}
+	bid, err = queries.New(s.pool).GetBid(ctx, id)
+	if err != nil {
+		return bid, fmt.Errorf("read bid %s: %w", id, err)
+	}
+	return bid, nil
+}
+
+func (a *app) rehearseWithdrawal(ctx context.Context, s *session, id uuid.UUID) error {
+	bid, err := s.bid(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN":
+		return personError{"bid " + id.String() + " cannot be withdrawn: " + withdraw.NotLiveError{Status: bid.Status}.Error()}
+	case bid.Status == "WITHDRAWN":
+		fmt.Fprintf(a.stderr, "Dry run: bid %s is withdrawn already.\n", id)
+	case bid.PlacePosts == 0 && bid.ExternalBidID == nil:
+		fmt.Fprintf(a.stderr, "Dry run: bid %s was never sent and would be withdrawn without a call.\n", id)
+	default:
+		fmt.Fprintf(a.stderr, "Dry run: bid %s would be taken back at %s.\n", id, bid.Marketplace)
+	}
+	return a.printWithdrawal(bid)
+}
+
+func (a *app) printWithdrawal(bid queries.Bid) error {
+	report := withdrawReport{BidID: bid.ID, Status: bid.Status, DeliveryState: bid.DeliveryState, Done: bid.Status == "WITHDRAWN"}
+	if a.output == "json" {
+		return printJSON(a.stdout, report)
+	}
+	t := newTable(a.stdout)
+	t.AppendRow([]any{"bid", bid.ID})
+	t.AppendRow([]any{"status", bid.Status})
+	if bid.DeliveryState != nil {
+		t.AppendRow([]any{"owes", owes(bid)})
+		t.AppendRow([]any{"next attempt", orDash(bid.NextAttemptAt, exactTime)})
+		t.AppendRow([]any{"for a person", orDash(bid.ReviewReason, plain)})
+		t.AppendRow([]any{"last error", orDash(bid.LastError, plain)})
+	}
+	t.Render()
+	return nil
+}
