@@ -227,7 +227,7 @@ func TestListBids(t *testing.T) {
 		}
 		last = &page[0]
 		seen[last.ID] = true
-		params.BeforeCreatedAt, params.BeforeID = &last.CreatedAt, &last.ID
+		params.BeforeID = &last.ID
 	}
 	if len(seen) != 4 {
 		t.Errorf("paging listed %d bids, want 4", len(seen))

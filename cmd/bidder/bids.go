@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -62,8 +61,7 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 	page := list[bidJSON]{Items: []bidJSON{}}
 	if len(bids) > limit { // one more was asked for, to know whether there is a next page
 		bids = bids[:limit]
-		last := bids[limit-1]
-		page.Next = cursor(last)
+		page.Next = orNull(bids[limit-1].ID)
 	}
 	for _, b := range bids {
 		page.Items = append(page.Items, newBidJSON(b))
@@ -84,12 +82,6 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 		fmt.Fprintf(a.stdout, "\nMore: bidder bids --after %s\n", *page.Next)
 	}
 	return nil
-}
-
-// cursor is where a listing goes on after a bid.
-func cursor(last queries.Bid) *string {
-	next := last.CreatedAt.Format(time.RFC3339Nano) + "_" + last.ID.String()
-	return &next
 }
 
 // owes is what a bid owes its marketplace, for people.
@@ -124,13 +116,11 @@ func listParams(status, marketplace, after string, limit int) (queries.ListBidsP
 		params.Marketplace = &key.Marketplace
 	}
 	if after != "" {
-		at, id, _ := strings.Cut(after, "_")
-		createdAt, atErr := time.Parse(time.RFC3339Nano, at)
-		bidID, idErr := uuid.Parse(id)
-		if atErr != nil || idErr != nil {
+		id, err := uuid.Parse(after)
+		if err != nil {
 			return params, fmt.Errorf("--after %q is not what a listing gave as its next", after)
 		}
-		params.BeforeCreatedAt, params.BeforeID = &createdAt, &bidID
+		params.BeforeID = &id
 	}
 	return params, nil
 }

@@ -58,7 +58,7 @@ func (a *app) resumeCommand() *cobra.Command {
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
 				_, err := queries.New(s.pool).ResumeAccounts(cmd.Context(), name)
-				return err //nolint:wrapcheck // the caller's
+				return err
 			})
 		}),
 	}

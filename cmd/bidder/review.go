@@ -92,16 +92,14 @@ func (a *app) listReview(cmd *cobra.Command, marketplace, after string, limit in
 	}
 	defer s.close()
 	q := queries.New(s.pool)
-	bids, err := q.ListReview(cmd.Context(), queries.ListReviewParams{
-		Marketplace: page.Marketplace, AfterID: page.BeforeID, AfterCreatedAt: page.BeforeCreatedAt, Page: page.Page,
-	})
+	bids, err := q.ListReview(cmd.Context(), page.Marketplace, page.BeforeID, page.Page)
 	if err != nil {
 		return fmt.Errorf("list what is in review: %w", err)
 	}
 	items := list[reviewItem]{Items: []reviewItem{}}
 	if len(bids) > limit {
 		bids = bids[:limit]
-		items.Next = cursor(bids[limit-1])
+		items.Next = orNull(bids[limit-1].ID)
 	}
 	for _, b := range bids {
 		p, err := postingOf(cmd.Context(), q, b)
@@ -334,7 +332,7 @@ func (a *app) decide(
 			return personError{"that id belongs to another live bid: look for it with `bidder bids -o json`"}
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // its own
+			return err
 		}
 		return a.showBid(ctx, s, b.ID)
 	})

@@ -179,7 +179,7 @@ func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorde
 // deliver delivers what is owed and due; what then needs a person is a personError.
 func (s *session) deliver(ctx context.Context, recorder *recorder) error {
 	if err := s.engine(&recorder.deliveries).Pass(ctx, s.Workers); err != nil {
-		return err //nolint:wrapcheck // delivery wraps its own
+		return err
 	}
 	if n := recorder.deliveries.Totals().ForPerson; n > 0 {
 		return personError{fmt.Sprintf("%d deliveries need a person: `bidder review list`", n)}

@@ -43,7 +43,7 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 				Rules: sandbox.Rules{Idempotent: !forgetful, NaturalKey: !duplicates}, Secrets: []config.Secret{sandbox.Secret()},
 			})
 			a.logger(c).Info("the sandbox is open", "url", "http://"+listener.Addr().String())
-			return server.Serve(cmd.Context(), listener) //nolint:wrapcheck // it says what it did
+			return server.Serve(cmd.Context(), listener)
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")
@@ -95,24 +95,9 @@ func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 	if err != nil {
 		return err
 	}
-	name, m := "conformance", config.Marketplace{}
-	if strings.Contains(target, "://") {
-		m = sandbox.Config(strings.TrimSuffix(target, "/"), "", sandbox.Secret())
-		m.BaseURL = strings.TrimSuffix(target, "/")
-		if secretEnv != "" {
-			if m.SigningSecrets, err = a.signingSecret(secretEnv); err != nil {
-				return err
-			}
-		}
-	} else {
-		key, err := parseKey(target, "-")
-		if err != nil {
-			return err
-		}
-		name, m = key.Marketplace, c.Marketplace(key.Marketplace)
-		if m.Handler != config.HandlerBridge {
-			return usageError{fmt.Errorf("the handler of %s is %s, not bridge", name, m.Handler)}
-		}
+	name, m, err := a.connector(c, target, secretEnv)
+	if err != nil {
+		return err
 	}
 	report := bridgeReport{Checks: []conformance.Result{}}
 	t := newTable(a.stdout, "check", "result", "detail")
@@ -132,6 +117,26 @@ func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 	}
 	t.Render()
 	return failed
+}
+
+// connector is the connector that an argument means: one at a URL, or one of the configuration.
+func (a *app) connector(c config.Config, target, secretEnv string) (name string, m config.Marketplace, err error) {
+	if !strings.Contains(target, "://") {
+		key, err := parseKey(target, "-")
+		if err != nil {
+			return "", m, err
+		}
+		if m = c.Marketplace(key.Marketplace); m.Handler != config.HandlerBridge {
+			return "", m, usageError{fmt.Errorf("the handler of %s is %s, not bridge", key.Marketplace, m.Handler)}
+		}
+		return key.Marketplace, m, nil
+	}
+	m = sandbox.Config("", "", sandbox.Secret())
+	m.BaseURL = strings.TrimSuffix(target, "/")
+	if secretEnv != "" {
+		m.SigningSecrets, err = a.signingSecret(secretEnv)
+	}
+	return "conformance", m, err
 }
 
 // signingSecret reads the secret of --secret-env.

@@ -84,13 +84,13 @@ func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, i
 	case refused:
 		return queries.Bid{}, personError{"bid " + id.String() + " cannot be withdrawn: " + notLive.Error()}
 	case err != nil:
-		return queries.Bid{}, err //nolint:wrapcheck // withdraw wraps its own
+		return queries.Bid{}, err
 	}
 	if bid.Status != "ACTIVE" {
 		return bid, nil
 	}
 	if _, err := s.engine(&recorder.deliveries).DeliverBid(ctx, bid.Marketplace, bid.Account, id); err != nil {
-		return bid, err //nolint:wrapcheck // delivery wraps its own
+		return bid, err
 	}
 	bid, err = queries.New(s.pool).GetBid(ctx, id)
 	if err != nil {

@@ -97,7 +97,7 @@ CREATE INDEX bids_external_id ON bids (marketplace, account, external_bid_id) WH
 CREATE INDEX bids_due ON bids (marketplace, account, next_attempt_at) WHERE delivery_kind IS NOT NULL;
 
 -- What waits for a person.
-CREATE INDEX bids_for_person ON bids (created_at, id) WHERE delivery_state IN ('review', 'awaiting_approval');
+CREATE INDEX bids_for_person ON bids (id) WHERE delivery_state IN ('review', 'awaiting_approval');
 
 -- History of postings: only rows that are no longer live, so that a claim does not write it.
 CREATE INDEX bids_history ON bids (marketplace, job_id, created_at, id) WHERE status <> 'ACTIVE';

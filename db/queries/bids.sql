@@ -1,11 +1,11 @@
 -- name: ListBids :many
--- Newest first, a page at a time: the caller passes on where the last page ended.
+-- Newest first, which for ids made here is the order of the ids; a page at a time: the
+-- caller passes on where the last page ended.
 SELECT * FROM bids AS b
 WHERE (sqlc.narg('status')::text IS NULL OR b.status = sqlc.narg('status'))
     AND (sqlc.narg('marketplace')::text IS NULL OR b.marketplace = sqlc.narg('marketplace'))
-    AND (sqlc.narg('before_id')::uuid IS NULL
-         OR (b.created_at, b.id) < (sqlc.narg('before_created_at')::timestamptz, sqlc.narg('before_id')))
-ORDER BY b.created_at DESC, b.id DESC
+    AND (sqlc.narg('before_id')::uuid IS NULL OR b.id < sqlc.narg('before_id'))
+ORDER BY b.id DESC
 LIMIT @page::integer;
 
 -- name: GetBid :one

@@ -262,27 +262,25 @@ const ListBids = `-- name: ListBids :many
 SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids AS b
 WHERE ($1::text IS NULL OR b.status = $1)
     AND ($2::text IS NULL OR b.marketplace = $2)
-    AND ($3::uuid IS NULL
-         OR (b.created_at, b.id) < ($4::timestamptz, $3))
-ORDER BY b.created_at DESC, b.id DESC
-LIMIT $5::integer
+    AND ($3::uuid IS NULL OR b.id < $3)
+ORDER BY b.id DESC
+LIMIT $4::integer
 `
 
 type ListBidsParams struct {
-	Status          *string    `json:"status"`
-	Marketplace     *string    `json:"marketplace"`
-	BeforeID        *uuid.UUID `json:"before_id"`
-	BeforeCreatedAt *time.Time `json:"before_created_at"`
-	Page            int32      `json:"page"`
+	Status      *string    `json:"status"`
+	Marketplace *string    `json:"marketplace"`
+	BeforeID    *uuid.UUID `json:"before_id"`
+	Page        int32      `json:"page"`
 }
 
-// Newest first, a page at a time: the caller passes on where the last page ended.
+// Newest first, which for ids made here is the order of the ids; a page at a time: the
+// caller passes on where the last page ended.
 func (q *Queries) ListBids(ctx context.Context, arg ListBidsParams) ([]Bid, error) {
 	rows, err := q.db.Query(ctx, ListBids,
 		arg.Status,
 		arg.Marketplace,
 		arg.BeforeID,
-		arg.BeforeCreatedAt,
 		arg.Page,
 	)
 	if err != nil {

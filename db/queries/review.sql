@@ -3,9 +3,8 @@
 SELECT * FROM bids AS b
 WHERE b.delivery_state IN ('review', 'awaiting_approval')
     AND (sqlc.narg('marketplace')::text IS NULL OR b.marketplace = sqlc.narg('marketplace'))
-    AND (sqlc.narg('after_id')::uuid IS NULL
-         OR (b.created_at, b.id) > (sqlc.narg('after_created_at')::timestamptz, sqlc.narg('after_id')))
-ORDER BY b.created_at, b.id
+    AND (sqlc.narg('after_id')::uuid IS NULL OR b.id > sqlc.narg('after_id'))
+ORDER BY b.id
 LIMIT @page::integer;
 
 -- name: ApproveBid :one

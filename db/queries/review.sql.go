@@ -7,7 +7,6 @@ package queries
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -39,27 +38,14 @@ const ListReview = `-- name: ListReview :many
 SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by FROM bids AS b
 WHERE b.delivery_state IN ('review', 'awaiting_approval')
     AND ($1::text IS NULL OR b.marketplace = $1)
-    AND ($2::uuid IS NULL
-         OR (b.created_at, b.id) > ($3::timestamptz, $2))
-ORDER BY b.created_at, b.id
-LIMIT $4::integer
+    AND ($2::uuid IS NULL OR b.id > $2)
+ORDER BY b.id
+LIMIT $3::integer
 `
 
-type ListReviewParams struct {
-	Marketplace    *string    `json:"marketplace"`
-	AfterID        *uuid.UUID `json:"after_id"`
-	AfterCreatedAt *time.Time `json:"after_created_at"`
-	Page           int32      `json:"page"`
-}
-
 // What waits for a person, oldest bid first, a page at a time.
-func (q *Queries) ListReview(ctx context.Context, arg ListReviewParams) ([]Bid, error) {
-	rows, err := q.db.Query(ctx, ListReview,
-		arg.Marketplace,
-		arg.AfterID,
-		arg.AfterCreatedAt,
-		arg.Page,
-	)
+func (q *Queries) ListReview(ctx context.Context, marketplace *string, afterID *uuid.UUID, page int32) ([]Bid, error) {
+	rows, err := q.db.Query(ctx, ListReview, marketplace, afterID, page)
 	if err != nil {
 		return nil, err
 	}

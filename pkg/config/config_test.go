@@ -17,7 +17,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 )
 
-const dsn = "DATABASE_URL=postgres://bidder:hunter2@db.example.com:5432/bids" //nolint:gosec // nobody's password
+const dsn = "DATABASE_URL=postgres://bidder:hunter2@db.example.com:5432/bids"
 
 // source returns a Source with an environment, and with a file where yaml is
 // not empty.
@@ -380,7 +380,7 @@ func TestExample(t *testing.T) {
 
 	src := source("", "UPWORK_BRIDGE_AUTH=Bearer abc", "UPWORK_BRIDGE_SECRET="+signing, "UPWORK_BRIDGE_SECRET_OLD="+signing)
 	src.Flags["BIDDER_CONFIG"] = "../../examples/bidder.yaml"
-	src.Open = func(name string) (io.ReadCloser, error) { return os.Open(name) } //nolint:gosec // the name is written above
+	src.Open = func(name string) (io.ReadCloser, error) { return os.Open(name) }
 	cfg := load(t, src)
 	for name, want := range map[string]string{
 		"upwork": "bridge", "freelancer": "freelancer", "peopleperhour": "manual", "guru": "none", "fiverr": "manual",

@@ -226,8 +226,8 @@ const pausedPause = 10 * time.Second
 // Finding is what a look-up showed.
 type Finding struct {
 	marketplace.Finding
-	// Settled says that every POST of the bid had had the time to show, when the look-up
-	// was sent. Measured before, because what lands meanwhile may not be in the answer.
+	// Settled says that every POST of the bid had the time to show before the look-up was
+	// sent. Measured before, because what lands meanwhile may not be in the answer.
 	Settled bool
 }
 

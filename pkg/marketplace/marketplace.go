@@ -14,11 +14,11 @@ import (
 type Dedup string
 
 const (
-	// NaturalKey: it refuses a second live bid of an account on a posting.
+	// NaturalKey means: it refuses a second live bid of an account on a posting.
 	NaturalKey Dedup = "natural_key"
-	// IdempotencyKey: it answers a repeated key with the first answer.
+	// IdempotencyKey means: it answers a repeated key with the first answer.
 	IdempotencyKey Dedup = "idempotency_key"
-	// NoDedup: nothing does. A bid is POSTed once, ever.
+	// NoDedup means: nothing does. A bid is POSTed once, ever.
 	NoDedup Dedup = "none"
 )
 
@@ -70,20 +70,20 @@ type Bid struct {
 type Kind string
 
 const (
-	// Done: it happened. For Place, ExternalID is set.
+	// Done means: it happened. For Place, ExternalID is set.
 	Done Kind = "done"
-	// NotExecuted: it certainly did not happen (not a byte was sent, or 429), and may be
+	// NotExecuted means: it certainly did not happen (not a byte was sent, or 429), and may be
 	// sent again no earlier than After.
 	NotExecuted Kind = "not_executed"
-	// Ambiguous: it may or may not have happened. After, where given, is when to look.
+	// Ambiguous means: it may or may not have happened. After, where given, is when to look.
 	Ambiguous Kind = "ambiguous"
-	// Permanent: it was refused for good, with a known Code.
+	// Permanent means: it was refused for good, with a known Code.
 	Permanent Kind = "permanent"
-	// AuthNeeded: the account is not signed in.
+	// AuthNeeded means that the account is not signed in.
 	AuthNeeded Kind = "auth_needed"
-	// PauseAccount: the account must not call before After, or before a person says so (zero).
+	// PauseAccount means that the account must not call before After, or before a person says so (zero).
 	PauseAccount Kind = "pause_account"
-	// NeedsHuman: a person must look, for the reason in Code.
+	// NeedsHuman means: a person must look, for the reason in Code.
 	NeedsHuman Kind = "needs_human"
 )
 

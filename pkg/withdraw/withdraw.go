@@ -56,7 +56,7 @@ func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UU
 		}
 		return nil
 	})
-	return bid, err //nolint:wrapcheck // its own
+	return bid, err
 }
 
 // Carry is the [delivery.Procedure] of withdrawals: find the bid, read it, retract it by its
@@ -156,7 +156,7 @@ func after(ctx context.Context, l *delivery.Lease, result marketplace.Result) (d
 	finding, _, ok, err := l.LookUp(ctx)
 	switch {
 	case err != nil:
-		return delivery.Verdict{}, err //nolint:wrapcheck // its own
+		return delivery.Verdict{}, err
 	case !ok || !finding.Known:
 		return delivery.Failed("unconfirmed"), nil
 	case !finding.Found:
