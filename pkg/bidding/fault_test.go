@@ -305,6 +305,7 @@ func TestBlackhole(t *testing.T) {
 			f.untilCut(t) // by the server, which was told the limits
 			want(t, "bids", f.live(t), 0)
 			proxy.Blackhole(false)
+			f.pool.Reset() // of connections that only look alive
 			want(t, "afterwards", verdict(attempt(t, f.claimer(), job("1"), AttemptOptions{})), "claimed")
 		})
 	}

@@ -108,9 +108,9 @@ func collect(
 ) (Counts, error) {
 	var counts Counts
 	b := newBatch()
-	flush := func() error {
+	flush := func() error { // after an interruption as well: nobody gives a pipe's lines again
 		if len(b.postings) > 0 {
-			written, err := write(ctx, b)
+			written, err := write(context.WithoutCancel(ctx), b)
 			if err != nil {
 				return err
 			}
@@ -124,7 +124,8 @@ func collect(
 	}
 	for {
 		if err := context.Cause(ctx); err != nil {
-			return counts, err //nolint:wrapcheck // who interrupted it
+			err = errors.Join(err, flush())
+			return counts, err
 		}
 		item, err := d.Next()
 		switch {

@@ -296,6 +296,24 @@ func TestIngestInterrupted(t *testing.T) {
 	ingest(t, pool, lines.String(), posting.Counts{Read: 2500, Accepted: 1500, Unchanged: 1000})
 }
 
+// What was read of a pipe is kept when the reading is interrupted within a batch: nobody gives
+// those lines again.
+func TestIngestInterruptedWithinBatch(t *testing.T) {
+	t.Parallel()
+	pool := open(t, testdb.New(t).URL)
+	signal := errors.New("signal")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	lines := item("a", 1) + item("b", 1) + "{}\n" + item("c", 1)
+	got, err := posting.Ingest(ctx, pool, limits, decoder(strings.NewReader(lines)), posting.Observer{
+		Rejected: func(*posting.Reject) error { cancel(signal); return nil },
+	})
+	if want := (posting.Counts{Read: 3, Accepted: 2, Rejected: 1}); !errors.Is(err, signal) || got != want {
+		t.Errorf("%+v, %v; want %+v, %v", got, err, want, signal)
+	}
+	wantRows(t, pool, queue, "a of 08:01", "b of 08:01")
+}
+
 func TestIngestInputFails(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL)
