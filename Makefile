@@ -15,10 +15,8 @@ build: ## build bin/bidder
 	$(GO) build -o bin/bidder ./cmd/bidder
 
 .PHONY: run
-run: build ## try it: 50 postings, a private Postgres, nothing is sent to anybody
-	./bin/bidder --embedded run --postings examples/postings.ndjson --cached-at now
-	@echo
-	./bin/bidder --embedded bids --limit 10
+run: build ## try it: 50 postings become bids at a marketplace of its own; nothing leaves this machine
+	examples/try.sh
 
 .PHONY: test
 test: $(TOOLS)/gotestsum ## run all tests on PostgreSQL 17 and 15, in all ways of connecting
@@ -36,6 +34,8 @@ cover: ## prove 100 % statement coverage of the claim and of the posting's norma
 fuzz: ## fuzz every parser that reads from outside, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzLineReader -fuzztime 1m ./pkg/posting
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 1m ./pkg/posting
+	$(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./pkg/marketplace/bridge
+	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m -fuzzminimizetime 1x ./pkg/config
 
 .PHONY: generate
 generate: $(TOOLS)/sqlc ## generate the Go of db/queries

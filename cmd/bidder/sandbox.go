@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,8 +32,7 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
   curl -s localhost:8095/admin/faults -d '{"kind":"answer","status":500,"after":true,"count":3}'`,
 		Args: cobra.NoArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {
-			c, err := a.load(cmd, false)
-			if err != nil {
+			if _, err := a.load(cmd, false); err != nil {
 				return err
 			}
 			listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", listen)
@@ -41,8 +41,9 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 			}
 			server := sandbox.New(sandbox.Options{
 				Rules: sandbox.Rules{Idempotent: !forgetful, NaturalKey: !duplicates}, Secrets: []config.Secret{sandbox.Secret()},
+				Observe: a.showRequest,
 			})
-			a.logger(c).Info("the sandbox is open", "url", "http://"+listener.Addr().String())
+			fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
 			return server.Serve(cmd.Context(), listener)
 		}),
 	}
@@ -50,6 +51,15 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 	cmd.Flags().BoolVar(&forgetful, "forgetful", false, "ignore idempotency keys")
 	cmd.Flags().BoolVar(&duplicates, "duplicates", false, "take a second live bid on a posting")
 	return cmd
+}
+
+// showRequest prints a request that the sandbox has answered, or not.
+func (a *app) showRequest(e sandbox.Entry) {
+	answer := strconv.Itoa(e.Status)
+	if e.State == sandbox.Dropped {
+		answer = "no answer"
+	}
+	fmt.Fprintf(a.stdout, "%-8s %-9s %s %s %s\n", e.Op, answer, e.Marketplace, printable(e.JobID, 64), printable(e.ExternalID, 40))
 }
 
 type bridgeReport struct {

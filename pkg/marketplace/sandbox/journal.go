@@ -58,6 +58,12 @@ func (s *Server) Journal() []Entry {
 // note changes an entry.
 func (s *Server) note(entry *Entry, change func(*Entry)) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	running := entry.EndedAt == nil
 	change(entry)
+	ended := *entry
+	ended.Faults = append([]string{}, entry.Faults...)
+	s.mu.Unlock()
+	if running && ended.EndedAt != nil && s.opts.Observe != nil {
+		s.opts.Observe(ended)
+	}
 }

@@ -33,6 +33,8 @@ type Options struct {
 	// Secrets are the keys of which one must have signed each call. Without any, signatures
 	// do not matter.
 	Secrets []config.Secret
+	// Observe, unless nil, is called with each request when it has ended, from several goroutines.
+	Observe func(Entry)
 }
 
 // Secret is the signing key of sandboxes that need none of their own. It is no secret: it is

@@ -111,7 +111,7 @@ func TestLifeOfABid(t *testing.T) {
 	if diff := cmp.Diff(stored, s.Bids(), cmpopts.IgnoreTypes(time.Time{})); diff != "" {
 		t.Errorf("bids (-want +got):\n%s", diff)
 	}
-	story := []string{} //nolint:prealloc // it is short
+	story := []string{}
 	for i, entry := range s.Journal() {
 		if entry.Seq != int64(i+1) || entry.EndedAt == nil || entry.JobID == "" && i > 0 {
 			t.Errorf("entry %+v", entry)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# try.sh shows the whole way of 50 postings: claimed in a private Postgres, delivered to a
+# marketplace that exists only while this runs. Nothing leaves this machine.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export BIDDER_EMBEDDED=true BIDDER_CONFIG=examples/sandbox.yaml BIDDER_LOG_LEVEL=warn
+
+echo '$ bidder sandbox &'
+arrivals=$(mktemp)
+bin/bidder sandbox >"$arrivals" &
+sandbox=$!
+until [ -s "$arrivals" ] || ! kill -0 $sandbox; do sleep 0.05; done
+trap 'kill $sandbox 2>/dev/null; wait $sandbox 2>/dev/null || true; rm -f "$arrivals"' EXIT
+
+echo '$ bidder run --postings examples/postings.ndjson --cached-at now'
+bin/bidder run --postings examples/postings.ndjson --cached-at now
+
+printf '\nWhat the sandbox saw arrive (operation, answer, posting, its own id of the bid):\n'
+sed -n 2,6p "$arrivals"
+printf '... %d requests in all\n' "$(($(wc -l <"$arrivals") - 1))"
+
+printf '\n$ bidder bids --limit 5\n'
+bin/bidder bids --limit 5
