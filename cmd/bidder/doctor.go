@@ -210,5 +210,16 @@ func (e *examination) queue(ctx context.Context, q *queries.Queries) error {
 		message = fmt.Sprintf("%d bids owe a delivery, the oldest since %s", facts.Owed, exactTime(facts.OldestOwed))
 	}
 	e.report("owed deliveries", levelOK, message, "")
+	e.expect("for a person", facts.ForPerson == 0, levelWarning, fmt.Sprintf("%d bids wait for a person", facts.ForPerson), "bidder review list")
+	paused, err := q.PausedAccounts(ctx)
+	if err != nil {
+		return fmt.Errorf("list what is paused: %w", err)
+	}
+	names = names[:0]
+	for _, p := range paused {
+		names = append(names, p.Marketplace+" ("+p.Reason+")")
+	}
+	e.expect("paused", len(paused) == 0, levelWarning, strings.TrimSpace(fmt.Sprintf("%d accounts are paused %s", len(paused), strings.Join(names, ", "))),
+		"`bidder resume MARKETPLACE` when the reason is gone")
 	return nil
 }

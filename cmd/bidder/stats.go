@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,7 +112,11 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 // printPrometheus writes the text exposition format, for a textfile collector:
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 func (a *app) printPrometheus(report statsReport) error {
-	counters := []struct {
+	var text strings.Builder
+	counter := func(name, help string) {
+		fmt.Fprintf(&text, "# HELP %s %s\n# TYPE %s counter\n", name, help, name)
+	}
+	for _, c := range []struct {
 		name, help string
 		value      int64
 	}{
@@ -119,20 +125,27 @@ func (a *app) printPrometheus(report statsReport) error {
 		{"bidder_lock_successes_total", "Attempts that got it.", report.Counters.LockSuccesses},
 		{"bidder_lock_conflicts_total", "Attempts whose first try failed.", report.Counters.LockConflicts},
 		{"bidder_lock_timeouts_total", "Attempts that gave up.", report.Counters.LockTimeouts},
+	} {
+		counter(c.name, c.help)
+		fmt.Fprintf(&text, "%s %d\n", c.name, c.value)
 	}
-	for _, c := range counters {
-		if _, err := fmt.Fprintf(a.stdout, "# HELP %s %s\n# TYPE %s counter\n%s %d\n", c.name, c.help, c.name, c.name, c.value); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-	}
-	const name = "bidder_attempts_total"
-	if _, err := fmt.Fprintf(a.stdout, "# HELP %s Attempts to bid, by their outcome.\n# TYPE %s counter\n", name, name); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
+	counter("bidder_attempts_total", "Attempts to bid, by their outcome.")
 	for _, outcome := range slices.Sorted(slices.Values(bidding.Outcomes())) {
-		if _, err := fmt.Fprintf(a.stdout, "%s{outcome=%q} %d\n", name, outcome, report.Outcomes[outcome]); err != nil {
-			return fmt.Errorf("print: %w", err)
+		fmt.Fprintf(&text, "bidder_attempts_total{outcome=%q} %d\n", outcome, report.Outcomes[outcome])
+	}
+	counter("bidder_deliveries_total", "Attempts to deliver what bids owe, by their result.")
+	deliveries := func(kind string, c delivery.Counts) {
+		for _, r := range []struct {
+			result string
+			value  int64
+		}{{"done", c.Done}, {"rejected", c.Rejected}, {"retry", c.Retry}, {"review", c.Review}} {
+			fmt.Fprintf(&text, "bidder_deliveries_total{kind=%q,result=%q} %d\n", kind, r.result, r.value)
 		}
+	}
+	deliveries(delivery.Place, report.Deliveries.Place)
+	deliveries(delivery.Withdraw, report.Deliveries.Withdraw)
+	if _, err := io.WriteString(a.stdout, text.String()); err != nil {
+		return fmt.Errorf("print: %w", err)
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ FROM (VALUES
     ('bids', 'SELECT'), ('bids', 'INSERT'), ('bids', 'UPDATE'),
     ('bid_events', 'SELECT'), ('bid_events', 'INSERT'),
     ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
+    ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
     ('schema_migrations', 'SELECT')
 ) AS n(object, privilege)
 WHERE NOT has_table_privilege(n.object, n.privilege);
@@ -67,7 +68,8 @@ SELECT
     (SELECT count(*) FROM candidates WHERE not_before <= clock_timestamp())::bigint AS due,
     (SELECT count(*) FROM candidates WHERE not_before = 'infinity')::bigint AS parked,
     (SELECT count(*) FROM bids WHERE delivery_kind IS NOT NULL)::bigint AS owed,
-    (SELECT coalesce(min(next_attempt_at), clock_timestamp()) FROM bids WHERE delivery_kind IS NOT NULL)::timestamptz AS oldest_owed;
+    (SELECT coalesce(min(next_attempt_at), clock_timestamp()) FROM bids WHERE delivery_kind IS NOT NULL)::timestamptz AS oldest_owed,
+    (SELECT count(*) FROM bids WHERE delivery_state IN ('review', 'awaiting_approval'))::bigint AS for_person;
 
 -- name: ParkedCandidates :many
 SELECT marketplace, job_id, tries, coalesce(last_error, '')::text AS last_error

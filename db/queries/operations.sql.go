@@ -90,6 +90,7 @@ FROM (VALUES
     ('bids', 'SELECT'), ('bids', 'INSERT'), ('bids', 'UPDATE'),
     ('bid_events', 'SELECT'), ('bid_events', 'INSERT'),
     ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
+    ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
     ('schema_migrations', 'SELECT')
 ) AS n(object, privilege)
 WHERE NOT has_table_privilege(n.object, n.privilege)
@@ -199,7 +200,8 @@ SELECT
     (SELECT count(*) FROM candidates WHERE not_before <= clock_timestamp())::bigint AS due,
     (SELECT count(*) FROM candidates WHERE not_before = 'infinity')::bigint AS parked,
     (SELECT count(*) FROM bids WHERE delivery_kind IS NOT NULL)::bigint AS owed,
-    (SELECT coalesce(min(next_attempt_at), clock_timestamp()) FROM bids WHERE delivery_kind IS NOT NULL)::timestamptz AS oldest_owed
+    (SELECT coalesce(min(next_attempt_at), clock_timestamp()) FROM bids WHERE delivery_kind IS NOT NULL)::timestamptz AS oldest_owed,
+    (SELECT count(*) FROM bids WHERE delivery_state IN ('review', 'awaiting_approval'))::bigint AS for_person
 `
 
 type QueueFactsRow struct {
@@ -207,6 +209,7 @@ type QueueFactsRow struct {
 	Parked     int64     `json:"parked"`
 	Owed       int64     `json:"owed"`
 	OldestOwed time.Time `json:"oldest_owed"`
+	ForPerson  int64     `json:"for_person"`
 }
 
 func (q *Queries) QueueFacts(ctx context.Context) (QueueFactsRow, error) {
@@ -217,6 +220,7 @@ func (q *Queries) QueueFacts(ctx context.Context) (QueueFactsRow, error) {
 		&i.Parked,
 		&i.Owed,
 		&i.OldestOwed,
+		&i.ForPerson,
 	)
 	return i, err
 }
