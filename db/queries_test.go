@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -211,7 +212,7 @@ func TestListBids(t *testing.T) {
 		}
 	}
 
-	// Page by page: each bid once, newest first, also among those of one time.
+	// Page by page: each bid once, in falling order of the ids.
 	var last *queries.Bid
 	seen := map[uuid.UUID]bool{}
 	for params := (queries.ListBidsParams{Page: 1}); len(seen) < 5; {
@@ -222,8 +223,8 @@ func TestListBids(t *testing.T) {
 		if len(page) == 0 {
 			break
 		}
-		if bid := page[0]; seen[bid.ID] || last != nil && bid.CreatedAt.After(last.CreatedAt) {
-			t.Errorf("%v of %v comes after %+v", bid.ID, bid.CreatedAt, last)
+		if bid := page[0]; seen[bid.ID] || last != nil && bytes.Compare(bid.ID[:], last.ID[:]) > 0 {
+			t.Errorf("%v comes after %v", bid.ID, last.ID)
 		}
 		last = &page[0]
 		seen[last.ID] = true

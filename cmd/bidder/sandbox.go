@@ -44,7 +44,7 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 				Observe: a.showRequest,
 			})
 			fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
-			return server.Serve(cmd.Context(), listener)
+			return interrupted(cmd.Context(), server.Serve(cmd.Context(), listener))
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -48,6 +49,9 @@ func (a *app) withdraw(cmd *cobra.Command, bidID, reason, by string) error {
 	if err != nil {
 		return err
 	}
+	if strings.TrimSpace(reason) == "" || strings.TrimSpace(by) == "" {
+		return usageError{withdraw.ErrNoReason}
+	}
 	s, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -79,8 +83,6 @@ func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, i
 	switch {
 	case errors.Is(err, withdraw.ErrNoSuchBid):
 		return queries.Bid{}, noSuchBid(id)
-	case errors.Is(err, withdraw.ErrNoReason):
-		return queries.Bid{}, usageError{err}
 	case refused:
 		return queries.Bid{}, personError{"bid " + id.String() + " cannot be withdrawn: " + notLive.Error()}
 	case err != nil:

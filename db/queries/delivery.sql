@@ -24,12 +24,13 @@ WHERE NOT account_is_paused(owing.marketplace, owing.account)
 
 -- name: LeaseDelivery :one
 -- Takes the most overdue delivery of an account, or the one of a given bid: pending, or
--- left by a pod whose lease has run out. A withdrawal that was asked for in the meantime
--- takes the place of the bid's placing here.
+-- left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
+-- that was asked for in the meantime takes the place of the bid's placing here.
 WITH due AS MATERIALIZED (
     SELECT b.id, (b.delivery_state = 'leased') AS abandoned
     FROM bids AS b
     WHERE b.marketplace = @marketplace AND b.account = @account
+        AND NOT account_is_paused(@marketplace, @account)
         AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
         AND b.next_attempt_at <= @due_by::timestamptz
         AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
@@ -50,44 +51,73 @@ WHERE b.id = due.id
 RETURNING b.*, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at;
 
 -- name: PostingOfBid :one
--- What is sent beside the bid, and whether the posting may still be bid on.
-SELECT p.title, coalesce(p.url, '')::text AS url, coalesce(p.pricing, '')::text AS pricing,
-    (p.cached_at >= clock_timestamp() - @posting_ttl::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()))::boolean AS is_open
-FROM postings AS p
-WHERE p.marketplace = @marketplace AND p.job_id = @job_id;
+-- What is sent beside the bid, and whether the posting may still be bid on. Once a POST was
+-- armed it is what that POST said, whatever became of the posting: a repetition is the same
+-- to the byte.
+SELECT coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
+    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS url,
+    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
+    coalesce(p.cached_at >= clock_timestamp() - @posting_ttl::interval
+        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
+FROM bids AS b
+LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
+LEFT JOIN LATERAL (
+    SELECT e.detail FROM bid_events AS e
+    WHERE e.bid_id = b.id AND e.at >= b.first_post_at AND e.detail ->> 'result' = 'armed'
+    ORDER BY e.id LIMIT 1
+) AS sent ON true
+WHERE b.id = @id;
 
 -- name: TakeSlot :one
 -- The gate before every call: not paused, and within the account's rate, counted over all
--- pods. Answers how long to wait; a paused account gives no slot.
-WITH gate AS (
-    SELECT @marketplace::text AS marketplace, @account::text AS account, @gap::interval AS gap
+-- pods. Answers how long to wait. A slot that is further away than the caller's patience is
+-- not taken: slots that nobody uses would starve the account.
+WITH gate AS MATERIALIZED (
+    SELECT @marketplace::text AS marketplace, @account::text AS account, @gap::interval AS gap,
+        account_is_paused(@marketplace, @account) AS paused
+),
+taken AS (
+    INSERT INTO accounts AS a (marketplace, account, next_slot)
+    SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
+    FROM gate
+    WHERE NOT gate.paused
+    ON CONFLICT (marketplace, account) DO UPDATE
+        SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
+        WHERE a.next_slot <= clock_timestamp() + @patience::interval
+    RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0') AS wait
 )
-INSERT INTO accounts AS a (marketplace, account, next_slot)
-SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
+SELECT gate.paused::boolean AS paused, (taken.wait IS NOT NULL)::boolean AS taken,
+    coalesce(taken.wait, greatest(a.next_slot - clock_timestamp(), interval '0'), interval '0')::interval AS wait
 FROM gate
-WHERE NOT account_is_paused(gate.marketplace, gate.account)
-ON CONFLICT (marketplace, account) DO UPDATE
-    SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
-RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0')::interval AS wait;
+LEFT JOIN taken ON true
+LEFT JOIN accounts AS a ON a.marketplace = gate.marketplace AND a.account = gate.account;
+
+-- name: AccountIsPaused :one
+SELECT account_is_paused(@marketplace::text, @account::text)::boolean AS paused;
 
 -- name: ArmPost :one
 -- Right before a POST, committed on its own: from here on the bid may be at the
--- marketplace. No row: no POST.
-UPDATE bids AS b
-SET place_posts = b.place_posts + 1,
-    first_post_at = coalesce(b.first_post_at, clock_timestamp()),
-    last_post_at = clock_timestamp()
-WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
-    AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
-    AND b.place_posts < @most::integer
-    AND b.lease_expires_at > clock_timestamp() + @needed::interval
-    AND (b.place_posts > 0 OR EXISTS (
-        SELECT FROM postings AS p
-        WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
-            AND p.cached_at >= clock_timestamp() - @posting_ttl::interval
-            AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
-RETURNING b.place_posts, b.first_post_at::timestamptz AS first_post_at;
+-- marketplace. No row: no POST. The event keeps what is sent of the posting.
+WITH armed AS (
+    UPDATE bids AS b
+    SET place_posts = b.place_posts + 1,
+        first_post_at = coalesce(b.first_post_at, clock_timestamp()),
+        last_post_at = clock_timestamp()
+    WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
+        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
+        AND b.place_posts < @most::integer
+        AND b.lease_expires_at > clock_timestamp() + @needed::interval
+        AND (b.place_posts > 0 OR EXISTS (
+            SELECT FROM postings AS p
+            WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
+                AND p.cached_at >= clock_timestamp() - @posting_ttl::interval
+                AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
+    RETURNING b.id, b.place_posts, b.first_post_at
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT armed.id, @actor::text, @detail::jsonb FROM armed
+)
+SELECT armed.place_posts, armed.first_post_at::timestamptz AS first_post_at FROM armed;
 
 -- name: HoldsLease :one
 -- Right before any other call that changes something.
@@ -167,12 +197,14 @@ WITH review AS (
         last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
         last_error = nullif(@last_error::text, '')
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
-    RETURNING b.id
+    RETURNING b.id, b.delivery_state = 'review' AS waits
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT review.id, @actor::text, @detail::jsonb FROM review
+    INSERT INTO bid_events (bid_id, actor, detail)
+    SELECT review.id, @actor::text, @detail::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
+    FROM review
 )
-SELECT count(*)::integer AS recorded FROM review;
+SELECT count(*)::integer AS recorded, coalesce(bool_or(review.waits), false)::boolean AS waits FROM review;
 
 -- name: RecordEnded :one
 -- The bid's life has ended: REJECTED, or WITHDRAWN for the reason that was asked with.
@@ -193,13 +225,14 @@ recorded AS (
 SELECT count(*)::integer AS recorded FROM ended;
 
 -- name: PauseAccount :exec
+-- A pause gives way only to one that ends later: a person's, without an end, is not
+-- shortened by what a call under way was told.
 INSERT INTO accounts AS a (marketplace, account, paused_at, paused_until, paused_reason, paused_by)
 VALUES (@marketplace, @account, clock_timestamp(), clock_timestamp() + sqlc.narg('pause')::interval, @reason::text, @paused_by::text)
 ON CONFLICT (marketplace, account) DO UPDATE
-    SET paused_at = coalesce(a.paused_at, excluded.paused_at),
-        -- a pause without an end is not shortened by one with an end
-        paused_until = CASE WHEN a.paused_at IS NOT NULL AND a.paused_until IS NULL THEN NULL ELSE excluded.paused_until END,
-        paused_reason = excluded.paused_reason, paused_by = excluded.paused_by;
+    SET paused_at = CASE WHEN a.paused_until > clock_timestamp() THEN a.paused_at ELSE excluded.paused_at END,
+        paused_until = excluded.paused_until, paused_reason = excluded.paused_reason, paused_by = excluded.paused_by
+    WHERE a.paused_at IS NULL OR coalesce(excluded.paused_until, 'infinity') > coalesce(a.paused_until, 'infinity');
 
 -- name: ResumeAccounts :execrows
 UPDATE accounts

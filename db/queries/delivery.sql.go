@@ -13,29 +13,48 @@ import (
 	"github.com/google/uuid"
 )
 
+const AccountIsPaused = `-- name: AccountIsPaused :one
+SELECT account_is_paused($1::text, $2::text)::boolean AS paused
+`
+
+func (q *Queries) AccountIsPaused(ctx context.Context, marketplace string, account string) (bool, error) {
+	row := q.db.QueryRow(ctx, AccountIsPaused, marketplace, account)
+	var paused bool
+	err := row.Scan(&paused)
+	return paused, err
+}
+
 const ArmPost = `-- name: ArmPost :one
-UPDATE bids AS b
-SET place_posts = b.place_posts + 1,
-    first_post_at = coalesce(b.first_post_at, clock_timestamp()),
-    last_post_at = clock_timestamp()
-WHERE b.id = $1 AND b.lease_token = $2 AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
-    AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
-    AND b.place_posts < $3::integer
-    AND b.lease_expires_at > clock_timestamp() + $4::interval
-    AND (b.place_posts > 0 OR EXISTS (
-        SELECT FROM postings AS p
-        WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
-            AND p.cached_at >= clock_timestamp() - $5::interval
-            AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
-RETURNING b.place_posts, b.first_post_at::timestamptz AS first_post_at
+WITH armed AS (
+    UPDATE bids AS b
+    SET place_posts = b.place_posts + 1,
+        first_post_at = coalesce(b.first_post_at, clock_timestamp()),
+        last_post_at = clock_timestamp()
+    WHERE b.id = $1 AND b.lease_token = $2 AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
+        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
+        AND b.place_posts < $3::integer
+        AND b.lease_expires_at > clock_timestamp() + $4::interval
+        AND (b.place_posts > 0 OR EXISTS (
+            SELECT FROM postings AS p
+            WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
+                AND p.cached_at >= clock_timestamp() - $5::interval
+                AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
+    RETURNING b.id, b.place_posts, b.first_post_at
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT armed.id, $6::text, $7::jsonb FROM armed
+)
+SELECT armed.place_posts, armed.first_post_at::timestamptz AS first_post_at FROM armed
 `
 
 type ArmPostParams struct {
-	ID         uuid.UUID     `json:"id"`
-	Token      int64         `json:"token"`
-	Most       int32         `json:"most"`
-	Needed     time.Duration `json:"needed"`
-	PostingTTL time.Duration `json:"posting_ttl"`
+	ID         uuid.UUID       `json:"id"`
+	Token      int64           `json:"token"`
+	Most       int32           `json:"most"`
+	Needed     time.Duration   `json:"needed"`
+	PostingTTL time.Duration   `json:"posting_ttl"`
+	Actor      string          `json:"actor"`
+	Detail     json.RawMessage `json:"detail"`
 }
 
 type ArmPostRow struct {
@@ -44,7 +63,7 @@ type ArmPostRow struct {
 }
 
 // Right before a POST, committed on its own: from here on the bid may be at the
-// marketplace. No row: no POST.
+// marketplace. No row: no POST. The event keeps what is sent of the posting.
 func (q *Queries) ArmPost(ctx context.Context, arg ArmPostParams) (ArmPostRow, error) {
 	row := q.db.QueryRow(ctx, ArmPost,
 		arg.ID,
@@ -52,6 +71,8 @@ func (q *Queries) ArmPost(ctx context.Context, arg ArmPostParams) (ArmPostRow, e
 		arg.Most,
 		arg.Needed,
 		arg.PostingTTL,
+		arg.Actor,
+		arg.Detail,
 	)
 	var i ArmPostRow
 	err := row.Scan(&i.PlacePosts, &i.FirstPostAt)
@@ -156,6 +177,7 @@ WITH due AS MATERIALIZED (
     SELECT b.id, (b.delivery_state = 'leased') AS abandoned
     FROM bids AS b
     WHERE b.marketplace = $2 AND b.account = $3
+        AND NOT account_is_paused($2, $3)
         AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
         AND b.next_attempt_at <= $4::timestamptz
         AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
@@ -226,8 +248,8 @@ type LeaseDeliveryRow struct {
 }
 
 // Takes the most overdue delivery of an account, or the one of a given bid: pending, or
-// left by a pod whose lease has run out. A withdrawal that was asked for in the meantime
-// takes the place of the bid's placing here.
+// left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
+// that was asked for in the meantime takes the place of the bid's placing here.
 func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (LeaseDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, LeaseDelivery,
 		arg.Lease,
@@ -284,10 +306,9 @@ const PauseAccount = `-- name: PauseAccount :exec
 INSERT INTO accounts AS a (marketplace, account, paused_at, paused_until, paused_reason, paused_by)
 VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3::interval, $4::text, $5::text)
 ON CONFLICT (marketplace, account) DO UPDATE
-    SET paused_at = coalesce(a.paused_at, excluded.paused_at),
-        -- a pause without an end is not shortened by one with an end
-        paused_until = CASE WHEN a.paused_at IS NOT NULL AND a.paused_until IS NULL THEN NULL ELSE excluded.paused_until END,
-        paused_reason = excluded.paused_reason, paused_by = excluded.paused_by
+    SET paused_at = CASE WHEN a.paused_until > clock_timestamp() THEN a.paused_at ELSE excluded.paused_at END,
+        paused_until = excluded.paused_until, paused_reason = excluded.paused_reason, paused_by = excluded.paused_by
+    WHERE a.paused_at IS NULL OR coalesce(excluded.paused_until, 'infinity') > coalesce(a.paused_until, 'infinity')
 `
 
 type PauseAccountParams struct {
@@ -298,6 +319,8 @@ type PauseAccountParams struct {
 	PausedBy    string         `json:"paused_by"`
 }
 
+// A pause gives way only to one that ends later: a person's, without an end, is not
+// shortened by what a call under way was told.
 func (q *Queries) PauseAccount(ctx context.Context, arg PauseAccountParams) error {
 	_, err := q.db.Exec(ctx, PauseAccount,
 		arg.Marketplace,
@@ -353,11 +376,19 @@ func (q *Queries) PausedAccounts(ctx context.Context) ([]PausedAccountsRow, erro
 }
 
 const PostingOfBid = `-- name: PostingOfBid :one
-SELECT p.title, coalesce(p.url, '')::text AS url, coalesce(p.pricing, '')::text AS pricing,
-    (p.cached_at >= clock_timestamp() - $1::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()))::boolean AS is_open
-FROM postings AS p
-WHERE p.marketplace = $2 AND p.job_id = $3
+SELECT coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
+    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS url,
+    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
+    coalesce(p.cached_at >= clock_timestamp() - $1::interval
+        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
+FROM bids AS b
+LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
+LEFT JOIN LATERAL (
+    SELECT e.detail FROM bid_events AS e
+    WHERE e.bid_id = b.id AND e.at >= b.first_post_at AND e.detail ->> 'result' = 'armed'
+    ORDER BY e.id LIMIT 1
+) AS sent ON true
+WHERE b.id = $2
 `
 
 type PostingOfBidRow struct {
@@ -367,9 +398,11 @@ type PostingOfBidRow struct {
 	IsOpen  bool   `json:"is_open"`
 }
 
-// What is sent beside the bid, and whether the posting may still be bid on.
-func (q *Queries) PostingOfBid(ctx context.Context, postingTTL time.Duration, marketplace string, jobID string) (PostingOfBidRow, error) {
-	row := q.db.QueryRow(ctx, PostingOfBid, postingTTL, marketplace, jobID)
+// What is sent beside the bid, and whether the posting may still be bid on. Once a POST was
+// armed it is what that POST said, whatever became of the posting: a repetition is the same
+// to the byte.
+func (q *Queries) PostingOfBid(ctx context.Context, postingTTL time.Duration, iD uuid.UUID) (PostingOfBidRow, error) {
+	row := q.db.QueryRow(ctx, PostingOfBid, postingTTL, iD)
 	var i PostingOfBidRow
 	err := row.Scan(
 		&i.Title,
@@ -567,12 +600,14 @@ WITH review AS (
         last_post_at = CASE WHEN b.place_posts > $2 THEN b.last_post_at END,
         last_error = nullif($3::text, '')
     WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased'
-    RETURNING b.id
+    RETURNING b.id, b.delivery_state = 'review' AS waits
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT review.id, $6::text, $7::jsonb FROM review
+    INSERT INTO bid_events (bid_id, actor, detail)
+    SELECT review.id, $6::text, $7::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
+    FROM review
 )
-SELECT count(*)::integer AS recorded FROM review
+SELECT count(*)::integer AS recorded, coalesce(bool_or(review.waits), false)::boolean AS waits FROM review
 `
 
 type RecordReviewParams struct {
@@ -585,8 +620,13 @@ type RecordReviewParams struct {
 	Detail        json.RawMessage `json:"detail"`
 }
 
+type RecordReviewRow struct {
+	Recorded int32 `json:"recorded"`
+	Waits    bool  `json:"waits"`
+}
+
 // A person must look. A placing that a withdrawal overtook is not looked at but withdrawn.
-func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (int32, error) {
+func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (RecordReviewRow, error) {
 	row := q.db.QueryRow(ctx, RecordReview,
 		arg.Reason,
 		arg.ReturnedPosts,
@@ -596,9 +636,9 @@ func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (int
 		arg.Actor,
 		arg.Detail,
 	)
-	var recorded int32
-	err := row.Scan(&recorded)
-	return recorded, err
+	var i RecordReviewRow
+	err := row.Scan(&i.Recorded, &i.Waits)
+	return i, err
 }
 
 const ResumeAccounts = `-- name: ResumeAccounts :execrows
@@ -616,23 +656,51 @@ func (q *Queries) ResumeAccounts(ctx context.Context, marketplace string) (int64
 }
 
 const TakeSlot = `-- name: TakeSlot :one
-WITH gate AS (
-    SELECT $1::text AS marketplace, $2::text AS account, $3::interval AS gap
+WITH gate AS MATERIALIZED (
+    SELECT $1::text AS marketplace, $2::text AS account, $3::interval AS gap,
+        account_is_paused($1, $2) AS paused
+),
+taken AS (
+    INSERT INTO accounts AS a (marketplace, account, next_slot)
+    SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
+    FROM gate
+    WHERE NOT gate.paused
+    ON CONFLICT (marketplace, account) DO UPDATE
+        SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
+        WHERE a.next_slot <= clock_timestamp() + $4::interval
+    RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0') AS wait
 )
-INSERT INTO accounts AS a (marketplace, account, next_slot)
-SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
+SELECT gate.paused::boolean AS paused, (taken.wait IS NOT NULL)::boolean AS taken,
+    coalesce(taken.wait, greatest(a.next_slot - clock_timestamp(), interval '0'), interval '0')::interval AS wait
 FROM gate
-WHERE NOT account_is_paused(gate.marketplace, gate.account)
-ON CONFLICT (marketplace, account) DO UPDATE
-    SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
-RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0')::interval AS wait
+LEFT JOIN taken ON true
+LEFT JOIN accounts AS a ON a.marketplace = gate.marketplace AND a.account = gate.account
 `
 
+type TakeSlotParams struct {
+	Marketplace string        `json:"marketplace"`
+	Account     string        `json:"account"`
+	Gap         time.Duration `json:"gap"`
+	Patience    time.Duration `json:"patience"`
+}
+
+type TakeSlotRow struct {
+	Paused bool          `json:"paused"`
+	Taken  bool          `json:"taken"`
+	Wait   time.Duration `json:"wait"`
+}
+
 // The gate before every call: not paused, and within the account's rate, counted over all
-// pods. Answers how long to wait; a paused account gives no slot.
-func (q *Queries) TakeSlot(ctx context.Context, marketplace string, account string, gap time.Duration) (time.Duration, error) {
-	row := q.db.QueryRow(ctx, TakeSlot, marketplace, account, gap)
-	var wait time.Duration
-	err := row.Scan(&wait)
-	return wait, err
+// pods. Answers how long to wait. A slot that is further away than the caller's patience is
+// not taken: slots that nobody uses would starve the account.
+func (q *Queries) TakeSlot(ctx context.Context, arg TakeSlotParams) (TakeSlotRow, error) {
+	row := q.db.QueryRow(ctx, TakeSlot,
+		arg.Marketplace,
+		arg.Account,
+		arg.Gap,
+		arg.Patience,
+	)
+	var i TakeSlotRow
+	err := row.Scan(&i.Paused, &i.Taken, &i.Wait)
+	return i, err
 }

@@ -107,6 +107,9 @@ func (f *fixture) slowCommit(t *testing.T, fails bool) (finish func()) {
 	return f.rogue(t, "SELECT pg_advisory_xact_lock(42)").rollback
 }
 
+// cancelRequest begins the message by which a client asks to cancel what its broken connection does.
+const cancelRequest = "\x00\x00\x00\x10\x04\xd2\x16\x2e"
+
 // waiting waits until a session waits for a lock.
 func (f *fixture) waiting(t *testing.T) {
 	t.Helper()
@@ -145,6 +148,7 @@ func TestCommitUnderWay(t *testing.T) {
 			go func() {
 				defer close(ended)
 				f.waiting(t)
+				proxy.CutBefore(cancelRequest) // late, it would stop a COMMIT that is no longer waiting
 				proxy.Cut()
 				if tt.inTime {
 					<-conflicts // somebody has asked for the lock before it is free

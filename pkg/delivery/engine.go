@@ -25,7 +25,7 @@ const (
 	statementTime = 10 * time.Second
 	// leaseMargin is what must be left of a lease beyond the deadline of a call.
 	leaseMargin = 500 * time.Millisecond
-	// slotPatience is the longest wait for the account's rate with the lease in hand.
+	// slotPatience is how long a first call is waited for, where the account's gap is not longer.
 	slotPatience = 2 * time.Second
 )
 
@@ -57,7 +57,9 @@ type Lease struct {
 	engine  *Engine
 	posting queries.PostingOfBidRow
 	posts   int32           // armed so far, this lease's included
-	leased  time.Time       // by this process's clock, for what is left of the lease
+	called  bool            // a call was made under this lease
+	asked   time.Time       // by this process's clock, before the lease began
+	leased  time.Time       // and after
 	stop    context.Context //nolint:containedctx // ends when no further call may begin
 }
 
@@ -94,18 +96,27 @@ func (e *Engine) Pass(ctx context.Context, workers int) error {
 // drain delivers what one account is owed.
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
 	for ctx.Err() == nil {
-		worked, err := e.deliver(ctx, queries.LeaseDeliveryParams{
+		result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
 			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease,
 		})
 		if err != nil {
 			return err
 		}
-		if !worked {
-			return nil
+		if result != worked {
+			return nil // nothing is left, or others already use up the account's rate
 		}
 	}
 	return nil
 }
+
+// result is what became of one attempt to deliver something.
+type result int
+
+const (
+	nothing result = iota // was due
+	worked
+	crowded // the account's rate was used up
+)
 
 // DeliverBid makes one attempt at what one bid owes, if that is due and nobody else is at it.
 func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id uuid.UUID) (worked bool, err error) {
@@ -113,42 +124,46 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 	if err != nil {
 		return false, fmt.Errorf("read the database's clock: %w", err)
 	}
-	return e.deliver(ctx, queries.LeaseDeliveryParams{
+	result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
 		Marketplace: marketplace, Account: account, DueBy: dueBy, Lease: e.options.Lease, BidID: &id,
 	})
+	return result != nothing, err
 }
 
 // deliver leases one delivery, carries it out and records what came of it. When ctx is
 // cancelled the call under way ends, no other begins, and what is known is recorded.
-func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParams) (worked bool, err error) {
+func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParams) (result, error) {
 	ctx := context.WithoutCancel(stop)
-	leased := time.Now() // before the statement: the lease cannot seem longer here than it is
+	asked := time.Now()
 	row, err := within(ctx, func(ctx context.Context) (queries.LeaseDeliveryRow, error) {
 		return e.q.LeaseDelivery(ctx, params)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return nothing, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("lease a delivery: %w", err)
+		return nothing, fmt.Errorf("lease a delivery: %w", err)
 	}
-	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, leased: leased, stop: stop}
+	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, asked: asked, leased: time.Now(), stop: stop}
 	kind := *row.DeliveryKind
 	verdict, err := l.carryOut(ctx, kind)
 	if err != nil {
-		return true, fmt.Errorf("%s bid %s: %w", kind, row.ID, err) // the lease runs out by itself
+		return worked, fmt.Errorf("%s bid %s: %w", kind, row.ID, err) // the lease runs out by itself
 	}
-	recorded, err := l.record(ctx, verdict)
+	verdict, recorded, err := l.record(ctx, verdict)
 	if err != nil {
-		return true, fmt.Errorf("record what became of bid %s: %w", row.ID, err)
+		return worked, fmt.Errorf("record what became of bid %s: %w", row.ID, err)
 	}
 	if !recorded {
 		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", row.ID, "kind", kind, "code", verdict.code)
-		return true, nil
+		return worked, nil
 	}
 	e.counters.add(kind, row.Abandoned, verdict)
 	e.report(l, kind, verdict)
-	return true, nil
+	if verdict.code == codeRate {
+		return crowded, nil
+	}
+	return worked, nil
 }
 
 func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
@@ -161,9 +176,9 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 	}
 	l.Account = account
 	l.posting, err = within(ctx, func(ctx context.Context) (queries.PostingOfBidRow, error) {
-		return l.engine.q.PostingOfBid(ctx, l.engine.options.PostingTTL, l.Bid.Marketplace, l.Bid.JobID)
+		return l.engine.q.PostingOfBid(ctx, l.engine.options.PostingTTL, l.Bid.ID)
 	})
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) { // a pruned posting is no longer open
+	if err != nil {
 		return Verdict{}, fmt.Errorf("read the posting: %w", err)
 	}
 	verdict, err := l.engine.procedures[kind](ctx, l)
@@ -181,44 +196,69 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 	return verdict, nil
 }
 
-// Left is what remains of the lease for a call, by this process's clock.
-func (l *Lease) Left() time.Duration {
-	return l.engine.options.Lease - time.Since(l.leased) - leaseMargin
-}
-
 // Slot passes the gate before a call: the account is not paused and its rate allows it.
 // Without, the verdict says when to try again.
 func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) {
-	stopping := Again(0)
-	stopping.code = "stopping"
 	if l.stop.Err() != nil {
-		return stopping, false, nil
+		return notYet(0, "stopping"), false, nil
 	}
-	wait, err := within(ctx, func(ctx context.Context) (time.Duration, error) {
-		return l.engine.q.TakeSlot(ctx, l.Bid.Marketplace, l.Bid.Account, l.Account.Gap)
+	patience := l.patience()
+	if patience < 0 {
+		return notYet(0, "lease_ends"), false, nil
+	}
+	slot, err := within(ctx, func(ctx context.Context) (queries.TakeSlotRow, error) {
+		return l.engine.q.TakeSlot(ctx, queries.TakeSlotParams{
+			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, Gap: l.Account.Gap, Patience: patience,
+		})
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		paused := Again(pausedPause)
-		paused.code = "paused"
-		return paused, false, nil
-	}
 	if err != nil {
 		return Verdict{}, false, fmt.Errorf("take a slot of the account's rate: %w", err)
 	}
-	if wait > min(slotPatience, l.Left()-l.Account.Client.Capabilities().Timeout) {
-		limited := Again(wait)
-		limited.code = "rate"
-		return limited, false, nil
+	switch {
+	case slot.Paused:
+		return notYet(pausedPause, "paused"), false, nil
+	case !slot.Taken:
+		return notYet(slot.Wait, codeRate), false, nil
+	case slot.Wait == 0:
+		l.called = true
+		return Verdict{}, true, nil
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(slot.Wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return Verdict{}, true, nil
 	case <-l.stop.Done():
-		return stopping, false, nil
+		return notYet(0, "stopping"), false, nil
 	}
+	paused, err := within(ctx, func(ctx context.Context) (bool, error) {
+		return l.engine.q.AccountIsPaused(ctx, l.Bid.Marketplace, l.Bid.Account)
+	})
+	if err != nil {
+		return Verdict{}, false, fmt.Errorf("read whether the account is paused: %w", err)
+	}
+	if paused {
+		return notYet(pausedPause, "paused"), false, nil
+	}
+	l.called = true
+	return Verdict{}, true, nil
 }
+
+// patience is how long a call may be waited for so that it still fits into the lease. The
+// first one is not worth holding up a worker for; after it, waiting wastes less than
+// beginning anew.
+func (l *Lease) patience() time.Duration {
+	left := l.engine.options.Lease - time.Since(l.asked) - leaseMargin - l.Account.Client.Capabilities().Timeout
+	if l.called {
+		return left
+	}
+	return min(left, max(slotPatience, l.Account.Gap))
+}
+
+// codeRate is the code of deliveries that found the account's rate used up.
+const codeRate = "rate"
+
+// notYet is the verdict on a delivery that may not call now.
+func notYet(delay time.Duration, code string) Verdict { return Verdict{delay: delay, code: code} }
 
 // pausedPause is how long a delivery of a paused account is left alone.
 const pausedPause = 10 * time.Second
@@ -243,20 +283,30 @@ func (l *Lease) LookUp(ctx context.Context) (finding Finding, verdict Verdict, o
 	defer cancel()
 	finding.Finding = l.Account.Client.Lookup(call, l.External())
 	if finding.Found && finding.ExternalID != orZero(l.Bid.ExternalBidID) {
-		taken, err := within(ctx, func(ctx context.Context) (bool, error) {
-			return l.engine.q.ExternalIDIsTaken(ctx, queries.ExternalIDIsTakenParams{
-				Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: finding.ExternalID, ID: l.Bid.ID,
-			})
-		})
+		taken, err := l.taken(ctx, finding.ExternalID)
 		if err != nil {
-			return Finding{}, Verdict{}, false, fmt.Errorf("look for the owner of %s: %w", finding.ExternalID, err)
+			return Finding{}, Verdict{}, false, err
 		}
 		finding.Found = !taken
 	}
 	return finding, Verdict{}, true, nil
 }
 
-// since is the time since t, by the database's clock at the lease and this process's from then on.
+// taken says whether another bid here, live or ended, has an id of the marketplace.
+func (l *Lease) taken(ctx context.Context, id string) (bool, error) {
+	taken, err := within(ctx, func(ctx context.Context) (bool, error) {
+		return l.engine.q.ExternalIDIsTaken(ctx, queries.ExternalIDIsTakenParams{
+			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: id, ID: l.Bid.ID,
+		})
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for the owner of %s: %w", id, err)
+	}
+	return taken, nil
+}
+
+// since is the time since t, by the database's clock at the lease and this process's from
+// then on; rather too short than too long, however slowly the lease came.
 func (l *Lease) since(t *time.Time) time.Duration {
 	return l.Bid.LeasedAt.Sub(orZero(t)) + time.Since(l.leased)
 }
@@ -361,13 +411,14 @@ type event struct {
 	DelayMS       int64  `json:"delay_ms,omitempty"`
 }
 
-// record writes the verdict under the token; false means that the lease was overtaken.
-func (l *Lease) record(ctx context.Context, v Verdict) (bool, error) {
+// record writes the verdict under the token, and returns what was really recorded; false
+// means that the lease was overtaken.
+func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 	q, id, token := l.engine.q, l.Bid.ID, l.Bid.LeaseToken
 	e := event{Kind: *l.Bid.DeliveryKind, Code: v.code, Status: v.status, Message: v.message, Attempt: l.Bid.DeliveryAttempts + 1}
 	if v.pause != nil {
 		if err := l.pause(ctx, v); err != nil {
-			return false, err
+			return v, false, err
 		}
 	}
 	var returned int32
@@ -388,9 +439,13 @@ func (l *Lease) record(ctx context.Context, v Verdict) (bool, error) {
 			})
 		case v.review != "":
 			e.Result = "review"
-			return q.RecordReview(ctx, queries.RecordReviewParams{
+			row, err := q.RecordReview(ctx, queries.RecordReviewParams{
 				Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 			})
+			if row.Recorded > 0 && !row.Waits {
+				v.review = "" // a withdrawal was asked for meanwhile: that goes on by itself
+			}
+			return row.Recorded, err
 		}
 		var failures int32
 		if v.failed {
@@ -402,11 +457,19 @@ func (l *Lease) record(ctx context.Context, v Verdict) (bool, error) {
 		})
 	})
 	if isClash(err) {
-		clash := Review(ReasonExternalIDClash)
-		clash.message = "the marketplace's id " + v.placed.externalID + " belongs to another live bid"
-		return l.record(ctx, clash)
+		return l.record(ctx, clash(v.placed.externalID))
 	}
-	return n > 0, err
+	return v, n > 0, err
+}
+
+// armed is the event of a POST, with what it says of the posting: what is missing then is
+// missing in its repetition too.
+type armed struct {
+	Kind    string `json:"kind"`
+	Result  string `json:"result"`
+	Title   string `json:"title"`
+	JobURL  string `json:"job_url"`
+	Pricing string `json:"pricing"`
 }
 
 func (e event) json() json.RawMessage {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -63,6 +64,13 @@ func (l *Lease) adopt(f Finding) Verdict {
 	return Verdict{placed: &placed{externalID: f.ExternalID, foreign: f.Foreign || l.posts == 0}, code: "found"}
 }
 
+// clash is the verdict on an id of the marketplace that another bid here has.
+func clash(id string) Verdict {
+	v := Review(ReasonExternalIDClash)
+	v.message = "the marketplace's id " + id + " belongs to another bid"
+	return v
+}
+
 func endedElsewhere(s marketplace.Status) string {
 	switch s {
 	case marketplace.Rejected:
@@ -121,7 +129,8 @@ func (l *Lease) mayRepeat(c marketplace.Capabilities) bool {
 	if l.posts >= mostPosts(c.Dedup) {
 		return false
 	}
-	return c.KeyLife == 0 || l.since(l.Bid.FirstPostAt)+c.Timeout < c.KeyLife
+	age := l.Bid.LeasedAt.Sub(orZero(l.Bid.FirstPostAt)) + time.Since(l.asked) // rather too long than too short
+	return c.KeyLife == 0 || age+c.Timeout < c.KeyLife
 }
 
 // post arms and sends one POST, and says what its answer proves.
@@ -129,10 +138,17 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
 		return verdict, err
 	}
+	content, err := json.Marshal(armed{
+		Kind: Place, Result: "armed", Title: l.posting.Title, JobURL: l.posting.URL, Pricing: l.posting.Pricing,
+	})
+	if err != nil {
+		return Verdict{}, fmt.Errorf("encode an event: %w", err)
+	}
 	armedHere := time.Now()
-	armed, err := within(ctx, func(ctx context.Context) (queries.ArmPostRow, error) {
+	row, err := within(ctx, func(ctx context.Context) (queries.ArmPostRow, error) {
 		return l.engine.q.ArmPost(ctx, queries.ArmPostParams{
 			ID: l.Bid.ID, Token: l.Bid.LeaseToken, Most: mostPosts(c.Dedup), Needed: c.Timeout + leaseMargin, PostingTTL: l.engine.options.PostingTTL,
+			Actor: actor, Detail: content,
 		})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -143,14 +159,25 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 	if err != nil {
 		return Verdict{}, fmt.Errorf("arm: %w", err) // unknown whether armed: no POST, and the next lease looks
 	}
-	l.posts = armed.PlacePosts
+	l.posts = row.PlacePosts
 	bid := l.External()
-	bid.ArmedAt = armed.FirstPostAt
+	bid.ArmedAt = row.FirstPostAt
 	// An absolute deadline, counted from before arming: a process that was frozen in
 	// between finds it over and sends nothing.
 	call, cancel := context.WithDeadline(ctx, armedHere.Add(c.Timeout))
 	defer cancel()
-	return l.judgePost(l.Account.Client.Place(call, bid)), nil
+	verdict := l.judgePost(l.Account.Client.Place(call, bid))
+	if verdict.placed == nil {
+		return verdict, nil
+	}
+	taken, err := l.taken(ctx, verdict.placed.externalID)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if taken {
+		return clash(verdict.placed.externalID), nil
+	}
+	return verdict, nil
 }
 
 // judgePost says what the answer to a POST proves. While an earlier POST is unaccounted
@@ -196,6 +223,9 @@ func (l *Lease) judgePost(r marketplace.Result) Verdict {
 // lastLook looks once more before a person is asked, if anything was ever sent: what it
 // finds live is adopted.
 func (l *Lease) lastLook(ctx context.Context, otherwise Verdict) (Verdict, error) {
+	if otherwise.unsent {
+		l.posts--
+	}
 	if l.posts == 0 || *l.Bid.DeliveryKind != Place {
 		return otherwise, nil
 	}

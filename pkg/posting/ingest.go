@@ -108,9 +108,11 @@ func collect(
 ) (Counts, error) {
 	var counts Counts
 	b := newBatch()
+	writing, cancel := withGrace(ctx)
+	defer cancel()
 	flush := func() error { // after an interruption as well: nobody gives a pipe's lines again
 		if len(b.postings) > 0 {
-			written, err := write(context.WithoutCancel(ctx), b)
+			written, err := write(writing, b)
 			if err != nil {
 				return err
 			}
@@ -156,6 +158,19 @@ func collect(
 			}
 		}
 	}
+}
+
+// interruptGrace is how long the last batch may take to be written after an interruption.
+const interruptGrace = 5 * time.Second
+
+// withGrace returns a context that ends a while after ctx was cancelled.
+func withGrace(ctx context.Context) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(interruptGrace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() { stop(); cancel(nil) }
 }
 
 // batch is a stretch of input: each posting once, in its newest version, and the lines

@@ -108,14 +108,16 @@ func before(ctx context.Context, l *delivery.Lease, f delivery.Finding) (deliver
 		return verdict, over, nil
 	case known:
 		return delivery.Verdict{}, false, nil // the look-up by our key does not know what was placed by hand
-	case f.Found && f.Status == marketplace.Accepted:
-		return delivery.Review(delivery.ReasonAwarded), true, nil
-	case f.Found && f.Status == marketplace.Submitted:
+	case f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted):
 		clash, err := l.Found(ctx, f)
 		if err != nil {
 			return delivery.Verdict{}, false, fmt.Errorf("adopt: %w", err)
 		}
-		return delivery.Review(delivery.ReasonExternalIDClash), clash, nil
+		if clash {
+			return delivery.Review(delivery.ReasonExternalIDClash), true, nil
+		}
+		verdict, over := ended(l, f)
+		return verdict, over, nil
 	case !f.Settled:
 		return l.LookAgain(), true, nil
 	case f.Found && f.Status == marketplace.Rejected:
@@ -153,12 +155,12 @@ func end(l *delivery.Lease, status, code string) delivery.Verdict {
 // after reads the bid again: the retraction is believed when the marketplace shows it, or
 // confirmed it and cannot show the bid at all.
 func after(ctx context.Context, l *delivery.Lease, result marketplace.Result) (delivery.Verdict, error) {
-	finding, _, ok, err := l.LookUp(ctx)
+	finding, verdict, ok, err := l.LookUp(ctx)
 	switch {
-	case err != nil:
-		return delivery.Verdict{}, err
-	case !ok || !finding.Known:
-		return delivery.Failed("unconfirmed"), nil
+	case err != nil || !ok:
+		return verdict, err
+	case !finding.Known:
+		return l.FailedCall(finding.Result), nil
 	case !finding.Found:
 		return end(l, "WITHDRAWN", "withdrawn").Because(result), nil
 	}
@@ -168,17 +170,16 @@ func after(ctx context.Context, l *delivery.Lease, result marketplace.Result) (d
 	return delivery.Failed("still_live"), nil // not believed yet: read, and retract again, later
 }
 
+// codeAccepted is the code of refusals because the bid was awarded.
+const codeAccepted = "already_accepted"
+
 // judge says what an answer other than Done means.
 func judge(l *delivery.Lease, r marketplace.Result) delivery.Verdict {
-	switch r.Kind {
-	case marketplace.Permanent:
-		if r.Code == "already_accepted" {
-			return delivery.Review(delivery.ReasonAwarded).Because(r)
-		}
-		return delivery.Review(r.Code).Because(r)
-	case marketplace.Ambiguous:
-		return delivery.Failed("ambiguous").Because(r)
-	default:
-		return l.FailedCall(r) // the same for every call: wait, pause, or ask a person
+	switch {
+	case r.Code == codeAccepted:
+		return delivery.Review(delivery.ReasonAwarded).Because(r)
+	case r.Kind == marketplace.Permanent:
+		r.Kind = marketplace.NeedsHuman // a bid that cannot be taken back may be live
 	}
+	return l.FailedCall(r)
 }
