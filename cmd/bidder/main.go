@@ -41,6 +41,7 @@ func withSignals(ctx context.Context) (context.Context, func()) {
 			signal.Stop(signals)
 			if number, ok := received.(syscall.Signal); ok {
 				cancel(interruption{number})
+				fmt.Fprintln(os.Stderr, "bidder: ending what is under way; interrupt again to stop at once")
 			}
 		case <-ctx.Done():
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -44,7 +45,8 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 				Observe: a.showRequest,
 			})
 			fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
-			return interrupted(cmd.Context(), server.Serve(cmd.Context(), listener))
+			err = server.Serve(cmd.Context(), listener)
+			return errors.Join(err, context.Cause(cmd.Context())) // the signal, if it served until then
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")

@@ -33,7 +33,7 @@ const (
 	ReasonRetriesExhausted = "retries_exhausted"
 	// ReasonAuth: the account is not signed in.
 	ReasonAuth = "auth_needed"
-	// ReasonExternalIDClash: the marketplace's id belongs to another bid.
+	// ReasonExternalIDClash: the id that the marketplace gives cannot be this bid's.
 	ReasonExternalIDClash = "external_id_clash"
 	// ReasonAwarded: the bid was awarded and cannot be taken back.
 	ReasonAwarded = "awarded"

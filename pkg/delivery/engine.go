@@ -272,7 +272,8 @@ type Finding struct {
 }
 
 // LookUp asks the marketplace for the bid, within the account's rate. A bid there whose id
-// another bid here has, live or ended, is not this one: it counts as not found.
+// another bid here has, live or ended, is not this one: it counts as not found. So does one of another
+// id than is recorded, unless it is live: then a person must look.
 func (l *Lease) LookUp(ctx context.Context) (finding Finding, verdict Verdict, ok bool, err error) {
 	verdict, ok, err = l.Slot(ctx)
 	if err != nil || !ok {
@@ -282,7 +283,14 @@ func (l *Lease) LookUp(ctx context.Context) (finding Finding, verdict Verdict, o
 	call, cancel := context.WithTimeout(ctx, l.Account.Client.Capabilities().Timeout)
 	defer cancel()
 	finding.Finding = l.Account.Client.Lookup(call, l.External())
-	if finding.Found && finding.ExternalID != orZero(l.Bid.ExternalBidID) {
+	own := orZero(l.Bid.ExternalBidID)
+	switch {
+	case !finding.Found || finding.ExternalID == own:
+	case own != "" && isLive(finding.Finding):
+		return Finding{}, clash("the bid is " + own + ", and the marketplace shows " + finding.ExternalID + " under its key"), false, nil
+	case own != "":
+		finding.Found = false
+	default:
 		taken, err := l.taken(ctx, finding.ExternalID)
 		if err != nil {
 			return Finding{}, Verdict{}, false, err
@@ -457,7 +465,7 @@ func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 		})
 	})
 	if isClash(err) {
-		return l.record(ctx, clash(v.placed.externalID))
+		return l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"))
 	}
 	return v, n > 0, err
 }

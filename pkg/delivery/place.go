@@ -39,11 +39,10 @@ func place(ctx context.Context, l *Lease) (Verdict, error) {
 
 // judgeFinding says what a look-up before a POST decides.
 func (l *Lease) judgeFinding(f Finding) (Verdict, bool) {
-	live := f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted)
 	switch {
 	case !f.Known:
 		return l.FailedCall(f.Result), true
-	case live:
+	case isLive(f.Finding):
 		return l.adopt(f), true
 	case l.posts == 0 && f.Found:
 		return Review(endedElsewhere(f.Status)), true
@@ -64,11 +63,15 @@ func (l *Lease) adopt(f Finding) Verdict {
 	return Verdict{placed: &placed{externalID: f.ExternalID, foreign: f.Foreign || l.posts == 0}, code: "found"}
 }
 
-// clash is the verdict on an id of the marketplace that another bid here has.
-func clash(id string) Verdict {
+// clash is the verdict on an id of the marketplace that cannot be this bid's.
+func clash(message string) Verdict {
 	v := Review(ReasonExternalIDClash)
-	v.message = "the marketplace's id " + id + " belongs to another bid"
+	v.message = message
 	return v
+}
+
+func isLive(f marketplace.Finding) bool {
+	return f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted)
 }
 
 func endedElsewhere(s marketplace.Status) string {
@@ -175,7 +178,7 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 		return Verdict{}, err
 	}
 	if taken {
-		return clash(verdict.placed.externalID), nil
+		return clash("the marketplace's id " + verdict.placed.externalID + " belongs to another bid"), nil
 	}
 	return verdict, nil
 }
@@ -230,8 +233,7 @@ func (l *Lease) lastLook(ctx context.Context, otherwise Verdict) (Verdict, error
 		return otherwise, nil
 	}
 	finding, _, ok, err := l.LookUp(ctx)
-	if err == nil && ok && finding.Known && finding.Found &&
-		(finding.Status == marketplace.Submitted || finding.Status == marketplace.Accepted) {
+	if err == nil && ok && isLive(finding.Finding) {
 		return l.adopt(finding), nil
 	}
 	return otherwise, err
