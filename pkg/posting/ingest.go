@@ -161,7 +161,7 @@ func collect(
 }
 
 // interruptGrace is how long the last batch may take to be written after an interruption.
-const interruptGrace = 5 * time.Second
+const interruptGrace = 3 * time.Second
 
 // withGrace returns a context that ends a while after ctx was cancelled.
 func withGrace(ctx context.Context) (context.Context, func()) {

@@ -314,6 +314,40 @@ func TestIngestInterruptedWithinBatch(t *testing.T) {
 	wantRows(t, pool, queue, "a of 08:01", "b of 08:01")
 }
 
+// An interrupted writing that cannot go on ends all the same, soon.
+func TestIngestInterruptedWhileBlocked(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := open(t, database.URL)
+	tx, err := database.Pool(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE postings IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	signal := errors.New("signal")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	patient := db.Limits{Statement: time.Minute, Lock: time.Minute, Idle: time.Minute, Life: time.Minute}
+	began := time.Now()
+	cancel(signal)
+	got, err := posting.Ingest(ctx, pool, patient, decoder(strings.NewReader("{}\n"+item("a", 1))), posting.Observer{})
+	if got != (posting.Counts{}) || !errors.Is(err, signal) {
+		t.Errorf("nothing read yet: %+v, %v", got, err)
+	}
+	ctx, cancel = context.WithCancelCause(t.Context())
+	got, err = posting.Ingest(ctx, pool, patient, decoder(strings.NewReader(item("a", 1)+"{}\n"+item("b", 1))), posting.Observer{
+		Rejected: func(*posting.Reject) error { cancel(signal); return nil },
+	})
+	if want := (posting.Counts{Read: 1, Rejected: 1}); got != want || !errors.Is(err, signal) {
+		t.Errorf("%+v, %v; want %+v, %v", got, err, want, signal)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+}
+
 func TestIngestInputFails(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL)
