@@ -215,11 +215,11 @@ func (e *examination) queue(ctx context.Context, q *queries.Queries) error {
 	if err != nil {
 		return fmt.Errorf("list what is paused: %w", err)
 	}
-	names = names[:0]
+	var pauses []string
 	for _, p := range paused {
-		names = append(names, p.Marketplace+" ("+p.Reason+")")
+		pauses = append(pauses, p.Marketplace+" ("+p.Reason+")")
 	}
-	e.expect("paused", len(paused) == 0, levelWarning, strings.TrimSpace(fmt.Sprintf("%d accounts are paused %s", len(paused), strings.Join(names, ", "))),
+	e.expect("paused", len(paused) == 0, levelWarning, strings.TrimSpace(fmt.Sprintf("%d accounts are paused %s", len(paused), strings.Join(pauses, ", "))),
 		"`bidder resume MARKETPLACE` when the reason is gone")
 	return nil
 }

@@ -90,6 +90,24 @@ func TestDeliverExitCodes(t *testing.T) {
 	}
 }
 
+// TestDeliverSettles: what got lost is looked for, and sent again only when it had the time to show.
+func TestDeliverSettles(t *testing.T) {
+	t.Parallel()
+	p := patient()
+	p.settle = 4 * time.Second // beyond the first look-up, at 2 s
+	m := setupMarket(t, p)
+	m.fault(sandbox.Fault{Do: sandbox.Drop, Op: sandbox.Place, Count: 1})
+	m.ingest(line("1"))
+	if report := m.pass(0); report.Deliveries.Place != (deliveryCounts{Retry: 1}) {
+		t.Errorf("the first pass delivered %+v", report.Deliveries)
+	}
+	m.converge()
+	m.wantCalls(sandbox.Place, 2)
+	m.wantCalls(sandbox.Lookup, 2)
+	m.wantCount(1, "bids WHERE place_posts = 2 AND last_post_at >= first_post_at + interval '4s'")
+	m.wantLive(1)
+}
+
 // TestDeliverByHand: a marketplace without an API is a person's from the start, and no alarm.
 func TestDeliverByHand(t *testing.T) {
 	t.Parallel()

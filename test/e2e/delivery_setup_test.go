@@ -25,7 +25,7 @@ type market struct {
 	env    []string
 }
 
-// The times of a market. Patient ones let a busy machine take its time; hasty ones are for tests
+// pace is the times of a market. Patient ones let a busy machine take its time; hasty ones are for tests
 // in which leases run out.
 type pace struct{ timeout, settle, lease, retry time.Duration }
 
@@ -34,7 +34,7 @@ func patient() pace {
 }
 
 func hasty() pace {
-	return pace{timeout: time.Second, settle: time.Second, lease: 3 * time.Second, retry: 50 * time.Millisecond}
+	return pace{timeout: time.Second, settle: time.Second, lease: 4 * time.Second, retry: 50 * time.Millisecond}
 }
 
 // setupMarket starts the sandbox. More lines of configuration for upwork may follow.
@@ -42,6 +42,13 @@ func setupMarket(t *testing.T, p pace, more ...string) *market {
 	t.Helper()
 	m := &market{fixture: setup(t)}
 	m.server, m.url = serve(t)
+	m.env = m.configure(p, more...)
+	return m
+}
+
+// configure returns the environment of a pod with a pace of its own.
+func (m *market) configure(p pace, more ...string) []string {
+	m.t.Helper()
 	lines := []string{
 		"marketplaces:", "  upwork:", "    handler: sandbox", "    allow_private_networks: true",
 		"    base_url: " + m.url, "    timeout: " + p.timeout.String(), "    settle: " + p.settle.String(),
@@ -49,18 +56,18 @@ func setupMarket(t *testing.T, p pace, more ...string) *market {
 	for _, line := range more {
 		lines = append(lines, "    "+line)
 	}
-	m.env = []string{
-		"BIDDER_CONFIG=" + file(t, "bidder.yaml", lines...), "BIDDER_DELIVERY_LEASE=" + p.lease.String(),
+	return []string{
+		"BIDDER_CONFIG=" + file(m.t, "bidder.yaml", lines...), "BIDDER_DELIVERY_LEASE=" + p.lease.String(),
 		"BIDDER_RETRY_BASE=" + p.retry.String(), "BIDDER_RETRY_CAP=" + (10 * p.retry).String(), "BIDDER_RETRY_MAX=100",
 	}
-	return m
 }
 
-// serve starts a sandbox that ends with the test.
+// serve starts a sandbox that ends with the test. It takes a second bid on a posting, so that
+// whoever makes one is found out.
 func serve(t *testing.T) (server *sandbox.Server, url string) {
 	t.Helper()
 	server = sandbox.New(sandbox.Options{
-		Rules: sandbox.Rules{Idempotent: true, NaturalKey: true}, Secrets: []config.Secret{sandbox.Secret()},
+		Rules: sandbox.Rules{Idempotent: true}, Secrets: []config.Secret{sandbox.Secret()},
 	})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

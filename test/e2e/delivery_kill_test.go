@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+)
+
+// awaitWaiting waits until a statement of the program, by the name of its query, waits for a lock.
+func (m *market) awaitWaiting(query string) {
+	m.t.Helper()
+	m.await(query+" waits", `EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+		AND wait_event_type = 'Lock' AND query LIKE '%-- name: ' || $1 || ' %')`, query)
+}
+
+// terminate ends the sessions whose statement waits for a lock, as a broken network would.
+func (m *market) terminate() {
+	m.t.Helper()
+	m.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+	m.await("nobody waits", "NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
+}
+
+// at brings a call to a point, and returns it together with what lets go whatever keeps it there.
+type at func(m *market, c call, id string) (p *process, letGo func())
+
+// atTable is the point where a statement needs a table.
+func atTable(table, query string) at {
+	return func(m *market, c call, _ string) (*process, func()) {
+		m.t.Helper()
+		tx := m.begin()
+		m.execIn(tx, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+		p := c.start(m.t)
+		m.awaitWaiting(query)
+		return p, func() { m.commit(tx) }
+	}
+}
+
+// atArm is the point where the bid is leased and the statement that arms a POST is at the server.
+func atArm(m *market, c call, id string) (*process, func()) {
+	m.t.Helper()
+	p, letGo := atTable("postings", "PostingOfBid")(m, c, id)
+	tx := m.begin()
+	m.execIn(tx, "SELECT FROM bids WHERE id = $1::text::uuid FOR UPDATE", id)
+	letGo()
+	m.awaitWaiting("ArmPost")
+	return p, func() { m.commit(tx) }
+}
+
+// atCall is the point where the marketplace has a request, before or after it has done it.
+func atCall(op sandbox.Op, when sandbox.When) at {
+	return func(m *market, c call, _ string) (*process, func()) {
+		m.t.Helper()
+		m.fault(sandbox.Fault{Do: sandbox.Hold, When: when, Op: op, Count: 1})
+		p := c.start(m.t)
+		m.awaitHeld(1)
+		return p, func() { m.server.Release(0) }
+	}
+}
+
+// atRecord is the point where the answer is there and the statement that records it is at the server.
+func atRecord(op sandbox.Op, query string) at {
+	return func(m *market, c call, id string) (*process, func()) {
+		m.t.Helper()
+		p, letGo := atCall(op, sandbox.After)(m, c, id)
+		tx := m.begin()
+		m.execIn(tx, "SELECT FROM bids WHERE id = $1::text::uuid FOR UPDATE", id)
+		letGo()
+		m.awaitWaiting(query)
+		return p, func() { m.commit(tx) }
+	}
+}
+
+// lost is a point whose statement at the server never gets done.
+func lost(reach at) at {
+	return func(m *market, c call, id string) (*process, func()) {
+		m.t.Helper()
+		p, letGo := reach(m, c, id)
+		return p, func() { m.terminate(); letGo() }
+	}
+}
+
+// TestKillPlacing kills a pass at every step of a placing. What is kept at the marketplace or the
+// server goes on at once, or when others have finished.
+func TestKillPlacing(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		reach at
+		late  bool // can be let go later
+	}{
+		{"before the lease", atTable("accounts", "DueAccounts"), false},
+		{"after the lease", atTable("postings", "PostingOfBid"), false},
+		{"before arming", lost(atArm), false},
+		{"after arming", atArm, false},
+		{"before storing", atCall(sandbox.Place, sandbox.Before), true},
+		{"after storing", atCall(sandbox.Place, sandbox.After), true},
+		{"before the record", lost(atRecord(sandbox.Place, "RecordPlaced")), false},
+		{"after the record", atRecord(sandbox.Place, "RecordPlaced"), false},
+	}
+	for _, tt := range tests {
+		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
+			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
+				t.Parallel()
+				m := setupMarket(t, hasty())
+				id := m.owing("1")[0]
+				victim, letGo := tt.reach(m, m.call("run"), id)
+				victim.kill()
+				if !late {
+					letGo()
+				}
+				m.converge()
+				if late {
+					letGo()
+					m.awaitHeld(0)
+					m.wantAgreement()
+				}
+				m.wantState(id, "ACTIVE", "")
+				m.wantLive(1)
+			})
+		}
+	}
+}
+
+// TestKillWithdrawing does so with a withdrawal.
+func TestKillWithdrawing(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		reach at
+		late  bool
+	}{
+		{"before the lease", lost(atTable("accounts", "LeaseDelivery")), false},
+		{"at the lease", atTable("accounts", "LeaseDelivery"), false},
+		{"after the lease", atTable("postings", "PostingOfBid"), false},
+		{"before the look-up", atCall(sandbox.Lookup, sandbox.Before), true},
+		{"before retracting", atCall(sandbox.Withdraw, sandbox.Before), true},
+		{"after retracting", atCall(sandbox.Withdraw, sandbox.After), true},
+		{"before the record", lost(atRecord(sandbox.Withdraw, "RecordEnded")), false},
+		{"after the record", atRecord(sandbox.Withdraw, "RecordEnded"), false},
+	}
+	for _, tt := range tests {
+		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
+			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
+				t.Parallel()
+				m := setupMarket(t, hasty())
+				id := m.placed("1")[0]
+				victim, letGo := tt.reach(m, m.call("withdraw", id, "--reason", "a mistake"), id)
+				victim.kill()
+				if !late {
+					letGo()
+				}
+				m.converge()
+				m.wantState(id, "WITHDRAWN", "")
+				if late {
+					// The posting is bid on again before the late request arrives: it must not take that bid.
+					m.env = append(m.env, "BIDDER_REBID_WINDOW=1ms")
+					m.bidder("bid", "upwork", "1").want(t, 0)
+					m.converge()
+					letGo()
+					m.awaitHeld(0)
+					m.wantAgreement()
+					m.wantLive(1)
+				} else {
+					m.wantLive(0)
+				}
+			})
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
