@@ -157,6 +157,7 @@ func TestStats(t *testing.T) {
 	f.ingest(line("1"), line("2"), line("3"))
 	f.lock("2")
 	want := statsReport{Counters: map[string]int{}, Outcomes: map[string]int{}}
+	reviewed := 0
 	for _, args := range []string{"run", "run --reconsider", "run", "run --dry-run"} {
 		report := decode[runReport](t, f.bidder(append(strings.Fields(args), "-o", "json")...).want(t, 0))
 		if report.DryRun {
@@ -170,6 +171,7 @@ func TestStats(t *testing.T) {
 		for outcome, n := range report.Outcomes {
 			want.Outcomes[outcome] += n
 		}
+		reviewed += report.Outcomes["claimed"] // the default handler hands all to a person
 	}
 	for jobID, waits := range map[string]string{"1": "0", "2": "0", "nowhere": "1s"} {
 		report := decode[bidReport](t, f.bidder("bid", "upwork", jobID, "--lock-wait", waits, "-o", "json").want(t, 3))
@@ -193,7 +195,14 @@ func TestStats(t *testing.T) {
 	}
 
 	metrics := readPrometheus(t, f.bidder("stats", "-o", "prometheus").want(t, 0).stdout)
-	if len(metrics) != 5+len(outcomes) || metrics["bidder_runs_total"] != want.Runs {
+	for _, kind := range []string{"place", "withdraw"} {
+		for result, n := range handedOver(kind, reviewed) {
+			if name := fmt.Sprintf("bidder_deliveries_total{kind=%q,result=%q}", kind, result); metrics[name] != n {
+				t.Errorf("metric %s is %d, want %d", name, metrics[name], n)
+			}
+		}
+	}
+	if len(metrics) != 5+len(outcomes)+8 || metrics["bidder_runs_total"] != want.Runs {
 		t.Errorf("got metrics %v", metrics)
 	}
 	for name, n := range want.Counters {
@@ -209,13 +218,21 @@ func TestStats(t *testing.T) {
 	f.bidder("run", "-o", "prometheus").wantError(t, 2, "--output")
 }
 
+// handedOver are the counts of a kind of deliveries, of which so many placings went to a person.
+func handedOver(kind string, reviewed int) map[string]int {
+	if kind != "place" {
+		reviewed = 0
+	}
+	return map[string]int{"done": 0, "retry": 0, "rejected": 0, "review": reviewed}
+}
+
 // readPrometheus parses the text exposition format as strictly as its readers do: each metric
 // is explained and typed before its samples, and no sample comes twice.
 func readPrometheus(t *testing.T, text string) map[string]int {
 	t.Helper()
 	help := regexp.MustCompile(`^# HELP ([a-z_]+) \S.*$`)
 	kind := regexp.MustCompile(`^# TYPE ([a-z_]+) counter$`)
-	sample := regexp.MustCompile(`^(([a-z_]+)(?:\{[a-z_]+="[^"\\]*"\})?) ([0-9]+)$`)
+	sample := regexp.MustCompile(`^(([a-z_]+)(?:\{[a-z_]+="[^"\\]*"(?:,[a-z_]+="[^"\\]*")*\})?) ([0-9]+)$`)
 	metrics, helped, typed := map[string]int{}, map[string]bool{}, map[string]bool{}
 	if !strings.HasSuffix(text, "\n") {
 		t.Error("the last line has no end")
