@@ -163,14 +163,17 @@ SELECT count(*)::integer AS recorded FROM found;
 
 -- name: RecordAgain :one
 -- Not done: the lease is given back and the delivery is due again. returned_posts are POSTs
--- that were certainly not executed.
+-- that were certainly not executed. A placing that a withdrawal overtook becomes that, due now.
 WITH again AS (
     UPDATE bids AS b
-    SET delivery_state = 'pending', lease_expires_at = NULL,
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
+        delivery_state = 'pending', lease_expires_at = NULL,
         next_attempt_at = CASE
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp()
             ELSE clock_timestamp() + @delay::interval END,
-        delivery_attempts = b.delivery_attempts + @failures::integer,
+        delivery_attempts = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
+            ELSE b.delivery_attempts + @failures::integer END,
         place_posts = b.place_posts - @returned_posts::integer,
         first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
@@ -187,7 +190,9 @@ SELECT count(*)::integer AS recorded FROM again;
 -- A person must look. A placing that a withdrawal overtook is not looked at but withdrawn.
 WITH review AS (
     UPDATE bids AS b
-    SET delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
+        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
         review_reason = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE @reason::text END,
         review_since = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,

@@ -416,11 +416,14 @@ func (q *Queries) PostingOfBid(ctx context.Context, postingTTL time.Duration, iD
 const RecordAgain = `-- name: RecordAgain :one
 WITH again AS (
     UPDATE bids AS b
-    SET delivery_state = 'pending', lease_expires_at = NULL,
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
+        delivery_state = 'pending', lease_expires_at = NULL,
         next_attempt_at = CASE
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp()
             ELSE clock_timestamp() + $1::interval END,
-        delivery_attempts = b.delivery_attempts + $2::integer,
+        delivery_attempts = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
+            ELSE b.delivery_attempts + $2::integer END,
         place_posts = b.place_posts - $3::integer,
         first_post_at = CASE WHEN b.place_posts > $3 THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > $3 THEN b.last_post_at END,
@@ -446,7 +449,7 @@ type RecordAgainParams struct {
 }
 
 // Not done: the lease is given back and the delivery is due again. returned_posts are POSTs
-// that were certainly not executed.
+// that were certainly not executed. A placing that a withdrawal overtook becomes that, due now.
 func (q *Queries) RecordAgain(ctx context.Context, arg RecordAgainParams) (int32, error) {
 	row := q.db.QueryRow(ctx, RecordAgain,
 		arg.Delay,
@@ -590,7 +593,9 @@ func (q *Queries) RecordPlaced(ctx context.Context, arg RecordPlacedParams) (int
 const RecordReview = `-- name: RecordReview :one
 WITH review AS (
     UPDATE bids AS b
-    SET delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
+        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
         review_reason = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE $1::text END,
         review_since = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,

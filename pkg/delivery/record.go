@@ -1,0 +1,127 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// event is the detail of a delivery's event in the history of a bid.
+type event struct {
+	Kind          string `json:"kind"`
+	Result        string `json:"result"`
+	Code          string `json:"code,omitempty"`
+	Status        int    `json:"http_status,omitempty"`
+	Message       string `json:"message,omitempty"`
+	ExternalBidID string `json:"external_bid_id,omitempty"`
+	Attempt       int32  `json:"attempt,omitempty"`
+	DelayMS       int64  `json:"delay_ms,omitempty"`
+}
+
+// record writes the verdict under the token, and returns what was really recorded; false
+// means that the lease was overtaken.
+func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
+	q, id, token := l.engine.q, l.Bid.ID, l.Bid.LeaseToken
+	e := event{Kind: *l.Bid.DeliveryKind, Code: v.code, Status: v.status, Message: v.message, Attempt: l.Bid.DeliveryAttempts + 1}
+	if v.pause != nil {
+		if err := l.pause(ctx, v); err != nil {
+			return v, false, err
+		}
+	}
+	var returned int32
+	if v.unsent {
+		returned = 1
+	}
+	n, err := within(ctx, func(ctx context.Context) (int32, error) {
+		switch {
+		case v.placed != nil:
+			e.Result, e.ExternalBidID = "placed", v.placed.externalID
+			return q.RecordPlaced(ctx, queries.RecordPlacedParams{
+				ExternalBidID: v.placed.externalID, IsForeign: v.placed.foreign, ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+		case v.ended != "":
+			e.Result = "ended"
+			return q.RecordEnded(ctx, queries.RecordEndedParams{
+				Status: v.ended, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+		case v.review != "":
+			e.Result = "review"
+			row, err := q.RecordReview(ctx, queries.RecordReviewParams{
+				Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			})
+			if row.Recorded > 0 && !row.Waits {
+				v.review = "" // a withdrawal was asked for meanwhile: that goes on by itself
+			}
+			return row.Recorded, err
+		}
+		var failures int32
+		if v.failed {
+			failures = 1
+		}
+		e.Result, e.DelayMS = "again", v.delay.Milliseconds()
+		return q.RecordAgain(ctx, queries.RecordAgainParams{
+			Delay: v.delay, Failures: failures, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+		})
+	})
+	if isClash(err) {
+		return l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"))
+	}
+	return v, n > 0, err
+}
+
+// armed is the event of a POST, with what it says of the posting: what is missing then is
+// missing in its repetition too.
+type armed struct {
+	Kind    string `json:"kind"`
+	Result  string `json:"result"`
+	Title   string `json:"title"`
+	JobURL  string `json:"job_url"`
+	Pricing string `json:"pricing"`
+}
+
+func (e event) json() json.RawMessage {
+	encoded, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // text and numbers always encode
+	}
+	return encoded
+}
+
+func (l *Lease) pause(ctx context.Context, v Verdict) error {
+	var length *time.Duration
+	if v.pause.length > 0 {
+		length = &v.pause.length
+	}
+	_, err := within(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.engine.q.PauseAccount(ctx, queries.PauseAccountParams{
+			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, Pause: length, Reason: v.lastError(), PausedBy: actor,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("pause the account: %w", err)
+	}
+	return nil
+}
+
+// report logs one line for each delivery; what needs a person at error level.
+func (e *Engine) report(l *Lease, kind string, v Verdict) {
+	attributes := []any{
+		"bid_id", l.Bid.ID, "kind", kind, "marketplace", l.Bid.Marketplace, "job_id", l.Bid.JobID, "code", v.code,
+	}
+	switch {
+	case v.review != "" && v.review != ReasonNoAPI:
+		e.log.Error("a person must look at a bid", append(attributes, "reason", v.review, "amount_cents", orZero(l.Bid.AmountCents),
+			"currency", l.Bid.Currency, "posts", l.posts, "external_bid_id", orZero(l.Bid.ExternalBidID), "last_error", v.lastError())...)
+	case v.review != "":
+		e.log.Info("handed to a person", attributes...)
+	case v.placed != nil:
+		e.log.Info("placed", append(attributes, "external_bid_id", v.placed.externalID)...)
+	case v.ended != "":
+		e.log.Info("ended", append(attributes, "status", v.ended)...)
+	default:
+		e.log.Info("again later", append(attributes, "delay", v.delay, "failed", v.failed, "last_error", v.lastError())...)
+	}
+}
