@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
@@ -43,10 +42,7 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		return account, nil
 	}
 	m := a.config.Marketplace(name)
-	account := delivery.Account{Settle: m.Settle}
-	if m.Rate > 0 {
-		account.Gap = time.Duration(float64(time.Second) / m.Rate)
-	}
+	account := delivery.Account{Settle: m.Settle, Gap: m.Gap()}
 	switch m.Handler {
 	case config.HandlerManual:
 		account.Client = manual.Client{}

@@ -207,5 +207,19 @@ func (l *loader) checkLease(m Marketplace, of string) {
 		l.report(l.where(deliveryLease), fmt.Sprintf("%s is too short for %s, where a call may take %s",
 			FormatDuration(l.cfg.DeliveryLease), of, FormatDuration(m.Timeout)),
 			"use at least "+FormatDuration(least)+": twice that and a second")
+		return
 	}
+	// A lease has to see a look-up and a POST, with the account's pause between them.
+	if gap := m.Gap(); l.ok(deliveryLease) && l.cfg.DeliveryLease < least+gap {
+		l.report(l.where(deliveryLease), fmt.Sprintf("%s is too short for %s, whose rate allows a call every %s",
+			FormatDuration(l.cfg.DeliveryLease), of, FormatDuration(gap)), "use at least "+FormatDuration(least+gap)+", or a higher rate")
+	}
+}
+
+// Gap is the shortest time between two calls of an account that Rate allows; 0 is no limit.
+func (m Marketplace) Gap() time.Duration {
+	if m.Rate <= 0 {
+		return 0
+	}
+	return time.Duration(float64(time.Second) / m.Rate)
 }

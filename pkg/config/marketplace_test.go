@@ -249,6 +249,10 @@ func TestMarketplace_handlers(t *testing.T) {
 			problem: []string{"BIDDER_DELIVERY_LEASE: 1s is too short for marketplaces.m, where a call may take 100ms"},
 		},
 		{
+			name: "rate_slower_than_the_lease", file: "handler: sandbox, rate: 0.002",
+			problem: []string{"BIDDER_DELIVERY_LEASE: 5m is too short for marketplaces.m, whose rate allows a call every 8m20s (use at least 8m31s, or a higher rate"},
+		},
+		{
 			name: "manual", file: "handler: manual, timeout: 1h", environ: []string{"BIDDER_DELIVERY_LEASE=1s"},
 			want: config.Marketplace{Handler: "manual", Approval: "none", Timeout: time.Hour},
 		},
