@@ -217,7 +217,7 @@ func (l *loader) checkLease(m Marketplace, of string) {
 }
 
 // Gap is the shortest time between two calls of an account that Rate allows; 0 is no limit.
-func (m Marketplace) Gap() time.Duration {
+func (m *Marketplace) Gap() time.Duration {
 	if m.Rate <= 0 {
 		return 0
 	}
