@@ -39,12 +39,18 @@ type app struct {
 
 // run runs the command line and returns the exit code.
 func run(ctx context.Context, a *app) int {
+	out := &checkedWriter{w: a.stdout}
+	a.stdout = out
 	root := a.root()
 	root.SetArgs(a.args)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
+	if out.err != nil { // tables do not say when they could not be written
+		a.started = true
+		err = errors.Join(err, fmt.Errorf("print: %w", out.err))
+	}
 	if err != nil && !a.started {
 		err = usageError{fmt.Errorf("%w\nRun `bidder --help` to see how it is used", err)}
 	}
@@ -54,6 +60,20 @@ func run(ctx context.Context, a *app) int {
 		}
 	}
 	return exitCode(err)
+}
+
+// checkedWriter remembers the first error of what it writes to.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 func (a *app) root() *cobra.Command {
@@ -129,11 +149,17 @@ func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string
 // Outputs of commands.
 var tableOrJSON = []string{"table", "json"} //nolint:gochecknoglobals // a constant
 
+// callsMarketplaces annotates the commands that call marketplaces and so need their secrets.
+const callsMarketplaces = "calls marketplaces"
+
+// calls is that annotation.
+func calls() map[string]string { return map[string]string{callsMarketplaces: "yes"} }
+
 // load reads the configuration.
 func (a *app) load(cmd *cobra.Command, needDatabase bool) (config.Config, error) {
 	home, _ := os.UserHomeDir()
 	source := config.Source{
-		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, UID: os.Getuid(), Home: home,
+		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, CallsNobody: cmd.Annotations[callsMarketplaces] == "", UID: os.Getuid(), Home: home,
 		Open: func(name string) (io.ReadCloser, error) { return os.Open(name) },
 	}
 	for _, s := range variables() {

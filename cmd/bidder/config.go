@@ -23,7 +23,7 @@ func (a *app) configCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
 	check := &cobra.Command{
-		Use:   "check",
+		Use: "check", Annotations: calls(),
 		Short: "Check the configuration and show what applies",
 		Long: `Reads flags, environment and file as every command does, and prints each setting with
 its value and where that comes from, or everything that is wrong. No database is

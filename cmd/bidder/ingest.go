@@ -144,6 +144,16 @@ func (in *input) createRejects() (err error) {
 	if in.rejects == "" {
 		return nil
 	}
+	if existing, err := os.Stat(in.rejects); err == nil {
+		for _, file := range in.files {
+			if file == nil {
+				continue
+			}
+			if info, err := file.Stat(); err == nil && os.SameFile(info, existing) {
+				return usageError{fmt.Errorf("--rejects %s is a file that is read: name another", in.rejects)}
+			}
+		}
+	}
 	if in.rejectFile, err = os.Create(in.rejects); err != nil {
 		return usageError{err}
 	}

@@ -285,20 +285,30 @@ func (a *app) resolve(cmd *cobra.Command, bidID, as, by, note string) error {
 	if err != nil {
 		return fmt.Errorf("encode the note: %w", err)
 	}
+	mayHide := as == "not-placed" || as == "withdrawn" || as == "rejected"
 	return a.decide(cmd, bidID, by, "resolved as "+as, func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
 		if placed {
 			return q.ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: strings.TrimSpace(externalID), Actor: by, Note: note})
 		}
 		n, err := q.EndBid(ctx, queries.EndBidParams{
-			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: as + ": " + note,
+			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: strings.TrimSuffix(as+": "+note, ": "),
 		})
 		return int32(n), err //nolint:gosec // 0 or 1
-	}, "review")
+	}, "review", func(s *session, b queries.Bid) error {
+		// What was sent moments ago may still show up: until then only "it is there" can be seen.
+		settled := s.Marketplace(b.Marketplace).Settle
+		if !mayHide || b.LastPostAt == nil || b.ExternalBidID != nil || time.Since(*b.LastPostAt) >= settled {
+			return nil
+		}
+		return personError{fmt.Sprintf("bid %s was sent at %s and may still show up until %s: say what became of it then",
+			b.ID, exactTime(*b.LastPostAt), exactTime(b.LastPostAt.Add(settled)))}
+	})
 }
 
 // decide makes one change by hand to a bid that is in the given delivery state, and shows it.
 func (a *app) decide(
 	cmd *cobra.Command, bidID, by, what string, change func(context.Context, *queries.Queries, uuid.UUID) (int32, error), state string,
+	checks ...func(*session, queries.Bid) error,
 ) error {
 	if strings.TrimSpace(by) == "" {
 		return usageError{errors.New("--by must not be empty: it is the record of who decided")}
@@ -306,6 +316,11 @@ func (a *app) decide(
 	return a.onBid(cmd, bidID, func(ctx context.Context, s *session, b queries.Bid) error {
 		if b.DeliveryState == nil || *b.DeliveryState != state {
 			return notWaiting(b)
+		}
+		for _, check := range checks {
+			if err := check(s, b); err != nil {
+				return err
+			}
 		}
 		if s.DryRun {
 			fmt.Fprintf(a.stderr, "Dry run: bid %s would be %s.\n", b.ID, what)

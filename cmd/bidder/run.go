@@ -45,7 +45,7 @@ func (a *app) runCommand() *cobra.Command {
 	var options runOptions
 	var postings, every string
 	cmd := &cobra.Command{
-		Use:   "run",
+		Use: "run", Annotations: calls(),
 		Short: "One whole pass: read postings, claim what is due, deliver what is owed, and exit",
 		Long: `Reads postings if --postings names a file, then claims every candidate that is due,
 each at most once, beside any number of other pods. A claimed posting has a live bid
@@ -66,7 +66,7 @@ you like: whatever a crash leaves behind, the next run goes on with.`,
 			return a.run(cmd, &options, every)
 		}),
 	}
-	cmd.Flags().StringVar(&every, "every", "", "go on: pass after pass, this long from the end of one to the start of the next")
+	cmd.Flags().StringVar(&every, "every", "", "go on: pass after pass, this long from the end of one to the start of the next; each prints its report")
 	cmd.Flags().StringVar(&postings, "postings", "", "read postings from this file first; - is standard input")
 	cmd.Flags().BoolVar(&options.reconsider, "reconsider", false, "decide again on every fresh posting without a live bid")
 	cmd.Flags().BoolVar(&options.noDelivery, "no-delivery", false, "read and claim only; what is owed stays owed")
@@ -87,12 +87,12 @@ func (a *app) run(cmd *cobra.Command, options *runOptions, every string) error {
 		return usageError{errors.New("--every reads the postings again each time: name a file instead of standard input")}
 	}
 	ctx := cmd.Context()
-	for {
+	for first := true; ; first = false {
 		err := a.runOnce(cmd, options)
-		if code := exitCode(err); code == codeUsage || code > codeSignal {
+		if code := exitCode(err); code == codeUsage && first || code > codeSignal {
 			return err
 		}
-		for line := range strings.Lines(errorText(err)) { // an outage does not end a pod that lives long
+		for line := range strings.Lines(errorText(err)) { // an outage, or a file that is just being replaced, ends no pod
 			fmt.Fprintln(a.stderr, "bidder:", strings.TrimRight(line, "\n"))
 		}
 		timer := time.NewTimer(pause)
@@ -250,6 +250,13 @@ func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) err
 	})
 	if err != nil {
 		return err
+	}
+	if !options.noDelivery {
+		facts, err := queries.New(s.pool).QueueFacts(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the queue: %w", err)
+		}
+		fmt.Fprintf(a.stderr, "Dry run: %d bids owe a delivery; a run would go on with those that are due.\n", facts.Owed)
 	}
 	report.FinishedAt = time.Now().UTC()
 	return errors.Join(problem, a.printRun(report))

@@ -30,7 +30,7 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 		Example: `  bidder sandbox &
   BIDDER_EMBEDDED=true bidder --config examples/sandbox.yaml run --postings examples/postings.ndjson --cached-at now
   curl -s localhost:8095/bids
-  curl -s localhost:8095/admin/faults -d '{"kind":"answer","status":500,"after":true,"count":3}'`,
+  curl -s localhost:8095/admin/faults -d '{"do":"answer","when":"after","status":500,"count":3}'`,
 		Args: cobra.NoArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {
 			if _, err := a.load(cmd, false); err != nil {
@@ -83,7 +83,7 @@ func (a *app) bridgeCommand() *cobra.Command {
 func (a *app) bridgeCheckCommand() *cobra.Command {
 	var secret string
 	cmd := &cobra.Command{
-		Use:   "check URL|MARKETPLACE",
+		Use: "check URL|MARKETPLACE", Annotations: calls(),
 		Short: "Check that a connector keeps to the protocol",
 		Long: `Calls a connector as bidder would, and checks its answers. It really places bids and
 withdraws them again: the connector must be in a mode in which that does no harm.
@@ -105,6 +105,9 @@ variable of --secret-env holds; with a MARKETPLACE what the configuration says o
 func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 	c, err := a.load(cmd, false)
 	if err != nil {
+		return err
+	}
+	if err := refuseDryRun(c, "bridge check"); err != nil {
 		return err
 	}
 	name, m, err := a.connector(c, target, secretEnv)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
 )
 
@@ -29,7 +30,7 @@ type lockCounters struct {
 }
 
 func (a *app) statsCommand() *cobra.Command {
-	var since time.Duration
+	var since string
 	cmd := &cobra.Command{
 		Use:   "stats",
 		Short: "Counters over all runs",
@@ -40,17 +41,21 @@ each run writes its own about every second.`,
   bidder stats -o prometheus > /var/lib/node_exporter/bidder.prom`,
 		Args: cobra.NoArgs,
 		RunE: a.action([]string{"table", "json", "prometheus"}, func(cmd *cobra.Command, _ []string) error {
-			return a.stats(cmd, since)
+			var within time.Duration
+			if since != "" {
+				var err error
+				if within, err = config.ParseDuration(since); err != nil {
+					return usageError{fmt.Errorf("--since: %w", err)}
+				}
+			}
+			return a.stats(cmd, within)
 		}),
 	}
-	cmd.Flags().DurationVar(&since, "since", 0, "only runs that started within this time (default all)")
+	cmd.Flags().StringVar(&since, "since", "", "only runs that started within this time (default all)")
 	return cmd
 }
 
 func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
-	if since < 0 {
-		return usageError{fmt.Errorf("--since %s is negative", since)}
-	}
 	s, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -80,6 +85,13 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	for _, row := range outcomes {
 		report.Outcomes[bidding.Outcome(row.Outcome)] = row.Total
 	}
+	uncounted, err := q.UncountedClaims(ctx, within)
+	if err != nil {
+		return fmt.Errorf("count the claims of unfinished runs: %w", err)
+	}
+	report.Outcomes[bidding.Claimed] += uncounted
+	report.Counters.LockAttempts += uncounted
+	report.Counters.LockSuccesses += uncounted
 	sums, err := q.SumDeliveries(ctx, within)
 	if err != nil {
 		return fmt.Errorf("add up deliveries: %w", err)

@@ -23,7 +23,7 @@ type withdrawReport struct {
 func (a *app) withdrawCommand() *cobra.Command {
 	var reason, by string
 	cmd := &cobra.Command{
-		Use:   "withdraw BID_ID",
+		Use: "withdraw BID_ID", Annotations: calls(),
 		Short: "Take a bid back",
 		Long: `Asks for a live bid to be taken back, and tries it once now; later runs finish what
 does not succeed at once. A bid that was never sent is withdrawn without a call.

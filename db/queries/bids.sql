@@ -29,7 +29,7 @@ SELECT status, delivery_kind, delivery_state, lease_token FROM bids WHERE id = @
 WITH ended AS (
     UPDATE bids AS b
     SET status = @to_status::text,
-        withdrawn_reason = CASE WHEN @to_status = 'WITHDRAWN' THEN @withdrawn_reason::text ELSE b.withdrawn_reason END,
+        withdrawn_reason = CASE WHEN @to_status = 'WITHDRAWN' THEN coalesce(b.withdraw_requested_reason, @withdrawn_reason::text) ELSE b.withdrawn_reason END,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
         review_reason = NULL, review_since = NULL,
         lease_token = b.lease_token + 1

@@ -112,7 +112,7 @@ const EndBid = `-- name: EndBid :one
 WITH ended AS (
     UPDATE bids AS b
     SET status = $1::text,
-        withdrawn_reason = CASE WHEN $1 = 'WITHDRAWN' THEN $2::text ELSE b.withdrawn_reason END,
+        withdrawn_reason = CASE WHEN $1 = 'WITHDRAWN' THEN coalesce(b.withdraw_requested_reason, $2::text) ELSE b.withdrawn_reason END,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
         review_reason = NULL, review_since = NULL,
         lease_token = b.lease_token + 1

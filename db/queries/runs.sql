@@ -32,6 +32,18 @@ WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interv
 GROUP BY o.key
 ORDER BY o.key;
 
+-- name: UncountedClaims :one
+-- Claims that runs made and did not come to count: they were killed, or are about to. Bids
+-- carry their run, and ids grow with time, so only bids since the run are looked at.
+SELECT coalesce(sum(greatest(made.bids - coalesce((r.counters -> 'outcomes' ->> 'claimed')::bigint, 0), 0)), 0)::bigint AS claims
+FROM runs AS r
+CROSS JOIN LATERAL (
+    SELECT count(*) AS bids FROM bids AS b
+    WHERE b.id > r.id AND b.run_id = r.id AND b.status <> 'DUPLICATE'
+) AS made
+WHERE r.finished_at IS NULL
+    AND r.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years');
+
 -- name: SumDeliveries :many
 SELECT k.key::text AS kind, r.key::text AS result, sum(r.value::bigint)::bigint AS total
 FROM runs

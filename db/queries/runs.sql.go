@@ -166,3 +166,23 @@ func (q *Queries) SumOutcomes(ctx context.Context, since *time.Duration) ([]SumO
 	}
 	return items, nil
 }
+
+const UncountedClaims = `-- name: UncountedClaims :one
+SELECT coalesce(sum(greatest(made.bids - coalesce((r.counters -> 'outcomes' ->> 'claimed')::bigint, 0), 0)), 0)::bigint AS claims
+FROM runs AS r
+CROSS JOIN LATERAL (
+    SELECT count(*) AS bids FROM bids AS b
+    WHERE b.id > r.id AND b.run_id = r.id AND b.status <> 'DUPLICATE'
+) AS made
+WHERE r.finished_at IS NULL
+    AND r.started_at >= clock_timestamp() - coalesce($1::interval, interval '1000 years')
+`
+
+// Claims that runs made and did not come to count: they were killed, or are about to. Bids
+// carry their run, and ids grow with time, so only bids since the run are looked at.
+func (q *Queries) UncountedClaims(ctx context.Context, since *time.Duration) (int64, error) {
+	row := q.db.QueryRow(ctx, UncountedClaims, since)
+	var claims int64
+	err := row.Scan(&claims)
+	return claims, err
+}

@@ -166,7 +166,7 @@ func (l *loader) readSecrets() {
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Marketplaces)) {
 		m := l.cfg.Marketplaces[name]
 		l.secrets = append(append(l.secrets, m.Auth.ValueEnv), m.SigningSecretsEnv...)
-		if !m.calls() {
+		if !m.calls() || l.src.CallsNobody {
 			continue
 		}
 		at := marketplacesKey + "." + name

@@ -28,6 +28,9 @@ type Source struct {
 	Home string
 	// NeedDatabase makes it a problem that there is no database to use.
 	NeedDatabase bool
+	// CallsNobody says that no marketplace will be called, so that the secrets for
+	// that may be missing.
+	CallsNobody bool
 }
 
 // A Config is a configuration that was found to be right. Times are never

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,6 +98,14 @@ func TestReviewResolve(t *testing.T) {
 			if as == "placed:" {
 				as += m.live()[0]
 			}
+			hides := tt.as == "not-placed" || tt.as == "withdrawn" || tt.as == "rejected"
+			m.sentAgo(id, -time.Minute)
+			m.untouched(func() {
+				if hides { // what was sent a moment ago may still show up
+					m.bidder("review", "resolve", id, "--as", as).wantError(t, 3, "may still show up")
+				}
+			})
+			m.sentAgo(id, time.Minute)
 			m.untouched(func() {
 				m.bidder("review", "resolve", id, "--as", as, "--dry-run").want(t, 0)
 				m.bidder("review", "resolve", id, "--as", "placed: ").wantError(t, 2)
@@ -115,6 +124,11 @@ func TestReviewResolve(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sentAgo makes a bid's last POST so old.
+func (m *market) sentAgo(id string, age time.Duration) {
+	m.exec("UPDATE bids SET first_post_at = now() - $2::interval, last_post_at = now() - $2::interval WHERE id = $1::text::uuid", id, age)
 }
 
 // TestReviewRetry: what is tried again is looked for first.
@@ -157,6 +171,7 @@ func TestReviewRace(t *testing.T) {
 	t.Parallel()
 	m := setupMarket(t, patient())
 	id := m.inReview("1", true)
+	m.sentAgo(id, time.Minute)
 	as := []string{"placed:" + m.live()[0], "not-placed", "withdrawn", "rejected"}
 	calls := make([]call, 0, len(as)+1)
 	for _, as := range as {

@@ -28,6 +28,8 @@ type call struct {
 	user *syscall.Credential
 	// program, if set, is run in place of bidder.
 	program string
+	// output takes the place of the captured stdout.
+	output *os.File
 }
 
 // process is a call under way.
@@ -77,6 +79,9 @@ func (c call) start(t *testing.T) *process {
 	// With -race every process would sleep for a second before it ends, for reports yet to come.
 	p.cmd.Env = append([]string{"GORACE=atexit_sleep_ms=0", "PATH=/usr/local/bin:/usr/bin:/bin"}, c.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if c.output != nil {
+		p.cmd.Stdout = c.output
+	}
 	p.cmd.Stdin = strings.NewReader(c.stdin)
 	if c.input != nil {
 		p.cmd.Stdin = c.input
