@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait for what must happen; a busy machine needs a while.
-const patience = 30 * time.Second
+const patience = 75 * time.Second
 
 // call is one call of the program.
 type call struct {
