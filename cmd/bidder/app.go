@@ -73,7 +73,7 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 	if c.err == nil {
 		c.err = err
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // as the writer says it
 }
 
 func (a *app) root() *cobra.Command {
