@@ -220,8 +220,9 @@ func (a *app) reviewApproveCommand() *cobra.Command {
 		Example: "  bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --by ops@example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			return a.decide(cmd, args[0], by, "approved", func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
-				return q.ApproveBid(ctx, by, id)
+			return a.decide(cmd, args[0], by, "approved", func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
+				_, err := q.ApproveBid(ctx, by, id)
+				return err
 			}, "awaiting_approval")
 		}),
 	}
@@ -236,8 +237,9 @@ func (a *app) reviewRetryCommand() *cobra.Command {
 		Example: "  bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			return a.decide(cmd, args[0], by, "tried again", func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
-				return q.RetryDelivery(ctx, id, by)
+			return a.decide(cmd, args[0], by, "tried again", func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
+				_, err := q.RetryDelivery(ctx, id, by)
+				return err
 			}, "review")
 		}),
 	}
@@ -286,14 +288,15 @@ func (a *app) resolve(cmd *cobra.Command, bidID, as, by, note string) error {
 		return fmt.Errorf("encode the note: %w", err)
 	}
 	mayHide := as == "not-placed" || as == "withdrawn" || as == "rejected"
-	return a.decide(cmd, bidID, by, "resolved as "+as, func(ctx context.Context, q *queries.Queries, id uuid.UUID) (int32, error) {
+	return a.decide(cmd, bidID, by, "resolved as "+as, func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
 		if placed {
-			return q.ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: strings.TrimSpace(externalID), Actor: by, Note: note})
+			_, err := q.ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: strings.TrimSpace(externalID), Actor: by, Note: note})
+			return err
 		}
-		n, err := q.EndBid(ctx, queries.EndBidParams{
+		_, err := q.EndBid(ctx, queries.EndBidParams{
 			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: strings.TrimSuffix(as+": "+note, ": "),
 		})
-		return int32(n), err //nolint:gosec // 0 or 1
+		return err
 	}, "review", func(s *session, b queries.Bid) error {
 		// What was sent moments ago may still show up: until then only "it is there" can be seen.
 		settled := s.Marketplace(b.Marketplace).Settle
@@ -307,7 +310,7 @@ func (a *app) resolve(cmd *cobra.Command, bidID, as, by, note string) error {
 
 // decide makes one change by hand to a bid that is in the given delivery state, and shows it.
 func (a *app) decide(
-	cmd *cobra.Command, bidID, by, what string, change func(context.Context, *queries.Queries, uuid.UUID) (int32, error), state string,
+	cmd *cobra.Command, bidID, by, what string, change func(context.Context, *queries.Queries, uuid.UUID) error, state string,
 	checks ...func(*session, queries.Bid) error,
 ) error {
 	if strings.TrimSpace(by) == "" {
@@ -338,7 +341,7 @@ func (a *app) decide(
 			if now.DeliveryState == nil || *now.DeliveryState != state {
 				return notWaiting(now)
 			}
-			if _, err := change(ctx, q, b.ID); err != nil {
+			if err := change(ctx, q, b.ID); err != nil { // exactly one row: it is locked and in that state
 				return fmt.Errorf("record that bid %s is %s: %w", b.ID, what, err)
 			}
 			return nil
