@@ -133,6 +133,7 @@ WITH placed AS (
     UPDATE bids AS b
     SET external_bid_id = @external_bid_id::text,
         is_foreign = b.is_foreign OR @is_foreign::boolean,
+        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND @is_guessed::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
@@ -152,6 +153,7 @@ WITH found AS (
     UPDATE bids AS b
     SET external_bid_id = @external_bid_id::text,
         is_foreign = b.is_foreign OR @is_foreign::boolean,
+        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND @is_guessed::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp())
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
     RETURNING b.id

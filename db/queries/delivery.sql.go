@@ -195,7 +195,7 @@ SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_ki
     next_attempt_at = clock_timestamp() + $1::interval
 FROM due
 WHERE b.id = due.id
-RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
+RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
 `
 
 type LeaseDeliveryParams struct {
@@ -243,6 +243,7 @@ type LeaseDeliveryRow struct {
 	WithdrawRequestedAt     *time.Time `json:"withdraw_requested_at"`
 	WithdrawRequestedReason *string    `json:"withdraw_requested_reason"`
 	WithdrawRequestedBy     *string    `json:"withdraw_requested_by"`
+	IsGuessed               bool       `json:"is_guessed"`
 	Abandoned               bool       `json:"abandoned"`
 	LeasedAt                time.Time  `json:"leased_at"`
 }
@@ -296,6 +297,7 @@ func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (L
 		&i.WithdrawRequestedAt,
 		&i.WithdrawRequestedReason,
 		&i.WithdrawRequestedBy,
+		&i.IsGuessed,
 		&i.Abandoned,
 		&i.LeasedAt,
 	)
@@ -513,12 +515,13 @@ WITH found AS (
     UPDATE bids AS b
     SET external_bid_id = $1::text,
         is_foreign = b.is_foreign OR $2::boolean,
+        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND $3::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp())
-    WHERE b.id = $3 AND b.lease_token = $4 AND b.delivery_state = 'leased'
+    WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased'
     RETURNING b.id
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT found.id, $5::text, $6::jsonb FROM found
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT found.id, $6::text, $7::jsonb FROM found
 )
 SELECT count(*)::integer AS recorded FROM found
 `
@@ -526,6 +529,7 @@ SELECT count(*)::integer AS recorded FROM found
 type RecordFoundParams struct {
 	ExternalBidID string          `json:"external_bid_id"`
 	IsForeign     bool            `json:"is_foreign"`
+	IsGuessed     bool            `json:"is_guessed"`
 	ID            uuid.UUID       `json:"id"`
 	Token         int64           `json:"token"`
 	Actor         string          `json:"actor"`
@@ -537,6 +541,7 @@ func (q *Queries) RecordFound(ctx context.Context, arg RecordFoundParams) (int32
 	row := q.db.QueryRow(ctx, RecordFound,
 		arg.ExternalBidID,
 		arg.IsForeign,
+		arg.IsGuessed,
 		arg.ID,
 		arg.Token,
 		arg.Actor,
@@ -552,16 +557,17 @@ WITH placed AS (
     UPDATE bids AS b
     SET external_bid_id = $1::text,
         is_foreign = b.is_foreign OR $2::boolean,
+        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND $3::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,
         delivery_attempts = 0, lease_expires_at = NULL, last_error = NULL
-    WHERE b.id = $3 AND b.lease_token = $4 AND b.delivery_state = 'leased'
+    WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased'
     RETURNING b.id
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, $5::text, $6::jsonb FROM placed
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, $6::text, $7::jsonb FROM placed
 )
 SELECT count(*)::integer AS recorded FROM placed
 `
@@ -569,6 +575,7 @@ SELECT count(*)::integer AS recorded FROM placed
 type RecordPlacedParams struct {
 	ExternalBidID string          `json:"external_bid_id"`
 	IsForeign     bool            `json:"is_foreign"`
+	IsGuessed     bool            `json:"is_guessed"`
 	ID            uuid.UUID       `json:"id"`
 	Token         int64           `json:"token"`
 	Actor         string          `json:"actor"`
@@ -580,6 +587,7 @@ func (q *Queries) RecordPlaced(ctx context.Context, arg RecordPlacedParams) (int
 	row := q.db.QueryRow(ctx, RecordPlaced,
 		arg.ExternalBidID,
 		arg.IsForeign,
+		arg.IsGuessed,
 		arg.ID,
 		arg.Token,
 		arg.Actor,

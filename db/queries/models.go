@@ -76,6 +76,8 @@ type Bid struct {
 	WithdrawRequestedReason *string `json:"withdraw_requested_reason"`
 	// Who asked first.
 	WithdrawRequestedBy *string `json:"withdraw_requested_by"`
+	// external_bid_id was found by posting, and may be that of a bid placed by hand: until the settle time is over, our own may still arrive.
+	IsGuessed bool `json:"is_guessed"`
 }
 
 // Append-only history of everything that happened to a bid after its insert.

@@ -329,9 +329,15 @@ func (l *Lease) LookAgain() Verdict {
 // Accounted says whether no POST of the bid can still take effect: none was armed, or the
 // bid that it made is known and another could not be made, or all had the time to settle.
 func (l *Lease) Accounted() bool {
-	known := l.Bid.ExternalBidID != nil && !l.Bid.IsForeign
+	known := l.Bid.ExternalBidID != nil && !l.Bid.IsForeign && !l.Bid.IsGuessed
 	return l.posts == 0 || l.since(l.Bid.LastPostAt) >= l.Account.Settle ||
 		known && (l.posts == 1 || l.Account.Client.Capabilities().Dedup == marketplace.IdempotencyKey)
+}
+
+// guesses says whether a look-up finds bids by their posting, where a live one may be a
+// person's and not the one that was sent.
+func (l *Lease) guesses() bool {
+	return l.Account.Client.Capabilities().Dedup == marketplace.NaturalKey
 }
 
 // External is the bid as the marketplace sees it.
@@ -363,7 +369,7 @@ func (l *Lease) Found(ctx context.Context, f Finding) (clash bool, err error) {
 	}
 	_, err = within(ctx, func(ctx context.Context) (int32, error) {
 		return l.engine.q.RecordFound(ctx, queries.RecordFoundParams{
-			ExternalBidID: f.ExternalID, IsForeign: f.Foreign, ID: l.Bid.ID, Token: l.Bid.LeaseToken, Actor: actor, Detail: detail,
+			ExternalBidID: f.ExternalID, IsForeign: f.Foreign, IsGuessed: l.guesses(), ID: l.Bid.ID, Token: l.Bid.LeaseToken, Actor: actor, Detail: detail,
 		})
 	})
 	if isClash(err) {
@@ -372,7 +378,7 @@ func (l *Lease) Found(ctx context.Context, f Finding) (clash bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("record the marketplace's id: %w", err)
 	}
-	l.Bid.ExternalBidID, l.Bid.IsForeign = &f.ExternalID, l.Bid.IsForeign || f.Foreign
+	l.Bid.ExternalBidID, l.Bid.IsForeign, l.Bid.IsGuessed = &f.ExternalID, l.Bid.IsForeign || f.Foreign, l.guesses()
 	return false, nil
 }
 

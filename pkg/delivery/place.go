@@ -60,7 +60,7 @@ func (l *Lease) judgeFinding(f Finding) (Verdict, bool) {
 
 // adopt is the verdict on a live bid that the marketplace has.
 func (l *Lease) adopt(f Finding) Verdict {
-	return Verdict{placed: &placed{externalID: f.ExternalID, foreign: f.Foreign || l.posts == 0}, code: "found"}
+	return Verdict{placed: &placed{externalID: f.ExternalID, foreign: f.Foreign || l.posts == 0, guessed: l.guesses()}, code: "found"}
 }
 
 // clash is the verdict on an id of the marketplace that cannot be this bid's.

@@ -40,7 +40,7 @@ func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 		case v.placed != nil:
 			e.Result, e.ExternalBidID = "placed", v.placed.externalID
 			return q.RecordPlaced(ctx, queries.RecordPlacedParams{
-				ExternalBidID: v.placed.externalID, IsForeign: v.placed.foreign, ID: id, Token: token, Actor: actor, Detail: e.json(),
+				ExternalBidID: v.placed.externalID, IsForeign: v.placed.foreign, IsGuessed: v.placed.guessed, ID: id, Token: token, Actor: actor, Detail: e.json(),
 			})
 		case v.ended != "":
 			e.Result = "ended"

@@ -25,6 +25,7 @@ type Verdict struct {
 type placed struct {
 	externalID string
 	foreign    bool
+	guessed    bool
 }
 
 // pause is a pause of an account; without length it lasts until a person ends it.

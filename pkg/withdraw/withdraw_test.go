@@ -185,6 +185,9 @@ func TestCarry(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(string(dedup)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
+				if dedup == marketplace.NaturalKey && tt.name == "found live, sent" { // by posting: it may be a person's
+					tt.want, tt.calls = "ACTIVE withdraw pending submitted e-1 posts=1", "lookup"
+				}
 				script, bid := deliverytest.NewScript(dedup), w.Bid(tt.set)
 				script.Found, script.Withdrawn = tt.finds, tt.answer
 				w.Engine(script).Attempt(bid)
@@ -218,6 +221,27 @@ func TestGuessedTwice(t *testing.T) {
 		w.Engine(script).Attempt(bid)
 		if got := script.Calls(); got != want {
 			t.Errorf("%s: calls %q, want %q", dedup, got, want)
+		}
+	}
+}
+
+// TestGuessedByPosting: where a look-up finds bids by posting, what it finds may be a person's,
+// though it looks like ours, until ours had the time to arrive.
+func TestGuessedByPosting(t *testing.T) {
+	t.Parallel()
+	w := deliverytest.New(t)
+	for dedup, want := range map[marketplace.Dedup]string{marketplace.NaturalKey: "lookup lookup", marketplace.IdempotencyKey: "lookup lookup withdraw lookup"} {
+		script, bid := deliverytest.NewScript(dedup), w.Bid(deliverytest.Sent)
+		script.Found = []marketplace.Finding{deliverytest.Shows(marketplace.Submitted), deliverytest.Shows(marketplace.Submitted), {Known: true}}
+		engine := w.Engine(script)
+		engine.Attempt(bid) // finds it, and takes it for ours
+		request(t, w, bid.ID, "a mistake")
+		engine.Attempt(bid)
+		if got := script.Calls(); got != want {
+			t.Errorf("%s: calls %q, want %q; %s", dedup, got, want, w.State(bid.ID))
+		}
+		if row := w.Row(bid.ID); row.IsGuessed != (dedup == marketplace.NaturalKey) || row.IsForeign {
+			t.Errorf("%s: %+v", dedup, row)
 		}
 	}
 }

@@ -115,7 +115,7 @@ func TestShapes(t *testing.T) {
 		with(columns, "text", "id", "marketplace", "account", "job_id", "status", "currency", "amount", "run_id")
 		with(columns, "number", "amount_cents", "delivery_attempts", "lease_token", "place_posts")
 		with(columns, "time", "created_at", "updated_at", "posting_cached_at")
-		return with(columns, "bool", "is_foreign")
+		return with(columns, "bool", "is_foreign", "is_guessed")
 	}
 	owing := func() map[string]any {
 		return with(with(bid(), "text", "delivery_kind", "delivery_state"), "time", "next_attempt_at")
