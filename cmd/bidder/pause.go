@@ -52,6 +52,8 @@ func (a *app) resumeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume [MARKETPLACE]",
 		Short: "Start calls again that were paused, by hand or by a marketplace's answer",
+		Long: `Lifts the pauses of a marketplace, or all pauses there are. A pause of everything stays
+when one marketplace is resumed.`,
 		Example: `  bidder resume upwork
   bidder resume`,
 		Args: cobra.MaximumNArgs(1),

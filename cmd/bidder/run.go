@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
@@ -227,92 +226,6 @@ func (f *failureLog) observe(attempts []bidding.Attempt) {
 }
 
 func (f *failureLog) err() error { return errors.Join(f.database, f.other) }
-
-// rehearse is a dry run: it decides in one READ ONLY transaction.
-func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) error {
-	report := runReport{DryRun: true, Outcomes: map[bidding.Outcome]int64{}, StartedAt: time.Now().UTC()}
-	for _, outcome := range bidding.Outcomes() {
-		report.Outcomes[outcome] = 0
-	}
-	read, fresh, problem := a.read(ctx, s, &options.input)
-	report.Ingest = read.Counts
-	if problem != nil && exitCode(problem) != codePerson {
-		return problem
-	}
-	claimer := bidding.NewClaimer(s.pool, s.lockLimits(), s.rules(), &bidding.Counters{}, uuid.Nil)
-	err := db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
-		return s.previewCandidates(ctx, tx, claimer, fresh, options.reconsider, func(attempts []bidding.Attempt) {
-			for _, attempt := range attempts {
-				report.Attempts++
-				report.Outcomes[attempt.Outcome]++
-			}
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if !options.noDelivery {
-		facts, err := queries.New(s.pool).QueueFacts(ctx)
-		if err != nil {
-			return fmt.Errorf("look at the queue: %w", err)
-		}
-		fmt.Fprintf(a.stderr, "Dry run: %d bids owe a delivery; a run would go on with those that are due.\n", facts.Owed)
-	}
-	report.FinishedAt = time.Now().UTC()
-	return errors.Join(problem, a.printRun(report))
-}
-
-// previewCandidates previews what a pass would attempt, in pages: the candidates that are
-// due, and the postings that the files would make candidates.
-func (s *session) previewCandidates(
-	ctx context.Context, tx pgx.Tx, claimer *bidding.Claimer, fresh map[posting.Key]posting.Posting, reconsider bool,
-	observe func([]bidding.Attempt),
-) error {
-	const pageSize = 1000
-	preview := func(keys []posting.Key) error {
-		attempts, err := claimer.Preview(ctx, tx, keys, bidding.PreviewOptions{Pass: true, Refreshed: fresh})
-		if err != nil {
-			return err
-		}
-		observe(attempts)
-		return nil
-	}
-	keys := make([]posting.Key, 0, pageSize)
-	for key := range fresh {
-		if keys = append(keys, key); len(keys) == pageSize {
-			if err := preview(keys); err != nil {
-				return err
-			}
-			keys = keys[:0]
-		}
-	}
-	if err := preview(keys); err != nil {
-		return err
-	}
-	after := posting.Key{}
-	for {
-		page, err := queries.New(tx).DueCandidates(ctx, queries.DueCandidatesParams{
-			Reconsider: reconsider, PostingTTL: s.PostingTTL,
-			AfterMarketplace: after.Marketplace, AfterJobID: after.JobID, Page: pageSize,
-		})
-		if err != nil {
-			return fmt.Errorf("list due candidates: %w", err)
-		}
-		keys = keys[:0]
-		for _, row := range page {
-			after = posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
-			if _, seen := fresh[after]; !seen {
-				keys = append(keys, after)
-			}
-		}
-		if err := preview(keys); err != nil {
-			return err
-		}
-		if len(page) < pageSize {
-			return nil
-		}
-	}
-}
 
 func (a *app) printRun(report runReport) error {
 	if a.output == "json" {

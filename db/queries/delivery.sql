@@ -50,6 +50,26 @@ FROM due
 WHERE b.id = due.id
 RETURNING b.*, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at;
 
+-- name: PreviewDeliveries :many
+-- What a pass would begin with what is due, for dry runs.
+SELECT due.marketplace::text AS marketplace, due.account::text AS account, due.paused::boolean AS paused, due.doing::text AS doing, count(*)::bigint AS bids
+FROM (
+    SELECT b.marketplace, b.account, account_is_paused(b.marketplace, b.account) AS paused,
+        CASE
+            WHEN b.delivery_kind = 'withdraw' OR b.withdraw_requested_at IS NOT NULL
+                THEN CASE WHEN b.place_posts = 0 AND b.external_bid_id IS NULL THEN 'withdraw_unsent' ELSE 'withdraw' END
+            WHEN b.place_posts > 0 THEN 'look_up'
+            WHEN p.cached_at >= clock_timestamp() - @posting_ttl::interval AND (p.deadline IS NULL OR p.deadline > clock_timestamp()) THEN 'place'
+            ELSE 'stale'
+        END AS doing
+    FROM bids AS b
+    LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
+    WHERE b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
+        AND b.next_attempt_at <= clock_timestamp()
+) AS due
+GROUP BY due.marketplace, due.account, due.paused, due.doing
+ORDER BY due.marketplace, due.account, due.doing;
+
 -- name: PostingOfBid :one
 -- What is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 -- armed it is what that POST said, whatever became of the posting: a repetition is the same

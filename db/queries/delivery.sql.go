@@ -415,6 +415,61 @@ func (q *Queries) PostingOfBid(ctx context.Context, postingTTL time.Duration, iD
 	return i, err
 }
 
+const PreviewDeliveries = `-- name: PreviewDeliveries :many
+SELECT due.marketplace::text AS marketplace, due.account::text AS account, due.paused::boolean AS paused, due.doing::text AS doing, count(*)::bigint AS bids
+FROM (
+    SELECT b.marketplace, b.account, account_is_paused(b.marketplace, b.account) AS paused,
+        CASE
+            WHEN b.delivery_kind = 'withdraw' OR b.withdraw_requested_at IS NOT NULL
+                THEN CASE WHEN b.place_posts = 0 AND b.external_bid_id IS NULL THEN 'withdraw_unsent' ELSE 'withdraw' END
+            WHEN b.place_posts > 0 THEN 'look_up'
+            WHEN p.cached_at >= clock_timestamp() - $1::interval AND (p.deadline IS NULL OR p.deadline > clock_timestamp()) THEN 'place'
+            ELSE 'stale'
+        END AS doing
+    FROM bids AS b
+    LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
+    WHERE b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
+        AND b.next_attempt_at <= clock_timestamp()
+) AS due
+GROUP BY due.marketplace, due.account, due.paused, due.doing
+ORDER BY due.marketplace, due.account, due.doing
+`
+
+type PreviewDeliveriesRow struct {
+	Marketplace string `json:"marketplace"`
+	Account     string `json:"account"`
+	Paused      bool   `json:"paused"`
+	Doing       string `json:"doing"`
+	Bids        int64  `json:"bids"`
+}
+
+// What a pass would begin with what is due, for dry runs.
+func (q *Queries) PreviewDeliveries(ctx context.Context, postingTtl time.Duration) ([]PreviewDeliveriesRow, error) {
+	rows, err := q.db.Query(ctx, PreviewDeliveries, postingTtl)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PreviewDeliveriesRow
+	for rows.Next() {
+		var i PreviewDeliveriesRow
+		if err := rows.Scan(
+			&i.Marketplace,
+			&i.Account,
+			&i.Paused,
+			&i.Doing,
+			&i.Bids,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RecordAgain = `-- name: RecordAgain :one
 WITH again AS (
     UPDATE bids AS b

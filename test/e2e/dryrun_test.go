@@ -127,3 +127,35 @@ func TestDryRunEverywhere(t *testing.T) {
 	f.call("run", "--dry-run=false").with("BIDDER_DRY_RUN=true").run(t).want(t, 0)
 	f.wantCount(2, "bids WHERE status = 'ACTIVE'")
 }
+
+// TestDryRunOfDeliveries: what a run would begin is said of each kind of delivery, and nobody is called.
+func TestDryRunOfDeliveries(t *testing.T) {
+	t.Parallel()
+	m := setupMarket(t, patient())
+	placed := m.placed("back")[0]
+	ids := m.owing("fresh", "stale", "lost", "unsent")
+	m.exec("UPDATE bids SET withdraw_requested_at = now(), withdraw_requested_reason = 'x' WHERE id = $1::text::uuid", ids[3])
+	m.exec("UPDATE bids SET withdraw_requested_at = now(), withdraw_requested_reason = 'x', delivery_kind = 'withdraw', delivery_state = 'pending', next_attempt_at = now() WHERE id = $1::text::uuid", placed)
+	m.exec("UPDATE bids SET place_posts = 1, first_post_at = now(), last_post_at = now() WHERE id = $1::text::uuid", ids[2])
+	m.exec("UPDATE postings SET deadline = now() WHERE job_id = 'stale'")
+	calls := len(m.server.Journal())
+	m.untouched(func() {
+		r := m.bidder("run", "--dry-run").want(t, 0)
+		for _, want := range []string{
+			"upwork: 1 of what is due would be sent.", "upwork: 1 of what is due would be handed to a person: the posting is no longer open.",
+			"upwork: 1 of what is due would be looked up: an earlier answer proved nothing.", "upwork: 1 of what is due would be looked up and withdrawn.",
+			"upwork: 1 of what is due would be withdrawn without a call: it was never sent.",
+		} {
+			if !strings.Contains(r.stderr, want) {
+				t.Errorf("it does not say %q:\n%s", want, r.stderr)
+			}
+		}
+	})
+	m.bidder("pause", "upwork").want(t, 0)
+	if r := m.bidder("run", "--dry-run").want(t, 0); strings.Count(r.stderr, "left alone: the account is paused") != 5 {
+		t.Errorf("of a paused account it says:\n%s", r.stderr)
+	}
+	if got := len(m.server.Journal()); got != calls {
+		t.Errorf("the marketplace was called %d times", got-calls)
+	}
+}
