@@ -1,6 +1,5 @@
-// Package wire builds the signed requests of a connector's three routes and sends each
-// exactly once.
-package wire
+// Package route builds the signed requests of a connector's three routes.
+package route
 
 import (
 	"bytes"

@@ -1,3 +1,5 @@
+// Package wire sends the requests of marketplaces' clients, each exactly once, and reads what
+// is alike in their answers.
 package wire
 
 import (
