@@ -50,7 +50,6 @@ func post(ctx context.Context, tb testing.TB, caller *Caller, url string) (Answe
 	if err != nil {
 		tb.Fatal(err)
 	}
-	request.GetBody = nil
 	request.Header.Set("Idempotency-Key", `"place-1"`)
 	return caller.Do(request)
 }
