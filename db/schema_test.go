@@ -35,6 +35,7 @@ func TestComments(t *testing.T) {
 		"postings.created_at", "postings.currency", "postings.deadline", "postings.description", "postings.posted_at",
 		"postings.skills", "postings.title", "postings.updated_at", "postings.url",
 		"runs.host", "runs.id", "runs.kind", "runs.started_at", "runs.version",
+		"tokens.account", "tokens.marketplace",
 	}
 	if diff := cmp.Diff(obvious, got); diff != "" {
 		t.Errorf("tables and columns without a comment (-expected +found):\n%s", diff)
@@ -64,6 +65,7 @@ func TestKeysCompareAsBytes(t *testing.T) {
 		"bids.account C", "bids.delivery_kind C", "bids.delivery_state C", "bids.external_bid_id C", "bids.job_id C",
 		"bids.marketplace C", "bids.status C",
 		"candidates.job_id C", "candidates.marketplace C", "postings.job_id C", "postings.marketplace C",
+		"tokens.account C", "tokens.marketplace C",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("collations of keys (-want +got):\n%s", diff)

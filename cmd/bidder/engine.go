@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
@@ -18,7 +19,7 @@ const sandboxAddress = "127.0.0.1:8095"
 
 // engine returns the delivery engine for the configured marketplaces.
 func (s *session) engine(counters *delivery.Counters) *delivery.Engine {
-	accounts := &accounts{config: s.Config, made: map[string]delivery.Account{}}
+	accounts := &accounts{config: s.Config, database: s.pool, made: map[string]delivery.Account{}}
 	s.end = append(s.end, accounts.close)
 	return delivery.New(s.pool, delivery.Options{
 		Account: accounts.account, Lease: s.DeliveryLease, PostingTTL: s.PostingTTL,
@@ -28,7 +29,8 @@ func (s *session) engine(counters *delivery.Counters) *delivery.Engine {
 
 // accounts makes the client of each marketplace when it is first needed.
 type accounts struct {
-	config config.Config
+	config   config.Config
+	database queries.DBTX
 
 	mu      sync.Mutex
 	made    map[string]delivery.Account
@@ -58,6 +60,13 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		}
 		account.Client = client
 		a.closers = append(a.closers, client.Close)
+	case config.HandlerFreelancer:
+		signedIn, err := newFreelancer(a.database, name, m)
+		if err != nil {
+			return account, err
+		}
+		account.Client = signedIn.client
+		a.closers = append(a.closers, signedIn.close)
 	default:
 		return account, delivery.ErrNoHandler
 	}

@@ -23,7 +23,7 @@ const (
 // switching a marketplace to manual for a while is a change of one line.
 func (m *Marketplace) bridgeKeys(at string) []field {
 	return []field{
-		{at + ".base_url", "", "where the connector is", baseURL(&m.BaseURL)},
+		{at + ".base_url", "", "where the connector is", address(&m.BaseURL, "base_url", "https://connector.example.com/upwork")},
 		{at + ".place.method", "", "POST or PUT", choice(&m.Place.Method, "POST", "PUT")},
 		{at + ".place.path", "", "path that places a bid", path(&m.Place.Path, idempotencyKey)},
 		{at + ".lookup.method", "", "GET", choice(&m.Lookup.Method, "GET")},
@@ -40,21 +40,21 @@ func (m *Marketplace) bridgeKeys(at string) []field {
 	}
 }
 
-// baseURL never repeats what was written: it may hold a password.
-func baseURL(p *string) value {
+// address never repeats what was written: it may hold a password.
+func address(p *string, key, example string) value {
 	v := text(p)
 	v.set = func(s string) error {
 		u, err := url.Parse(s)
-		const hint = "write it like https://connector.example.com/upwork"
+		hint := "write it like " + example
 		switch {
 		case err != nil || u.Hostname() == "" || !isPort(u.Port()):
-			return Problem{Message: "base_url is not a URL with a host", Hint: hint}
+			return Problem{Message: key + " is not a URL with a host", Hint: hint}
 		case u.Scheme != "https" && u.Scheme != "http":
-			return Problem{Message: "base_url is not an https URL", Hint: hint}
+			return Problem{Message: key + " is not an https URL", Hint: hint}
 		case u.User != nil:
-			return Problem{Message: "base_url has a user name or password", Hint: "put it into a variable, and name that in auth.value_env"}
+			return Problem{Message: key + " has a user name or password", Hint: "put it into a variable, and name that in the file"}
 		case strings.ContainsAny(s, "?#"):
-			return Problem{Message: "base_url has a query or a fragment", Hint: hint}
+			return Problem{Message: key + " has a query or a fragment", Hint: hint}
 		}
 		*p = strings.TrimRight(u.String(), "/")
 		return nil
@@ -166,26 +166,38 @@ func (l *loader) readSecrets() {
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Marketplaces)) {
 		m := l.cfg.Marketplaces[name]
 		l.secrets = append(append(l.secrets, m.Auth.ValueEnv), m.SigningSecretsEnv...)
-		if !m.calls() || l.src.CallsNobody {
-			continue
-		}
+		l.secrets = append(l.secrets, m.Freelancer.variables()...)
 		at := marketplacesKey + "." + name
-		if variable := m.Auth.ValueEnv; variable != "" {
-			m.Auth.Value = l.readSecret(variable, at+".auth.value_env")
-			if strings.ContainsFunc(m.Auth.Value.Reveal(), func(r rune) bool { return r < ' ' || r > '~' }) {
-				l.report(variable, "has characters that an HTTP header cannot have", "use visible ASCII characters")
-			}
-		}
-		for i, variable := range m.SigningSecretsEnv {
-			secret := l.readSecret(variable, item(at+".signing_secrets_env", i))
-			key, ok := signingKey(secret)
-			if secret.IsSet() && !ok {
-				l.report(variable, "is not a signing secret",
-					"write whsec_ and the base64 of 24 to 64 random bytes, for example from: echo whsec_$(openssl rand -base64 32)")
-			}
-			m.SigningSecrets = append(m.SigningSecrets, key)
+		switch {
+		case l.src.CallsNobody:
+		case m.Handler == HandlerBridge:
+			l.readBridgeSecrets(&m, at)
+		case m.Handler == HandlerFreelancer:
+			l.readFreelancerSecrets(&m.Freelancer, at)
 		}
 		l.cfg.Marketplaces[name] = m
+	}
+}
+
+func (l *loader) readBridgeSecrets(m *Marketplace, at string) {
+	if variable := m.Auth.ValueEnv; variable != "" {
+		m.Auth.Value = l.readSecret(variable, at+".auth.value_env")
+		l.checkHeaderValue(variable, m.Auth.Value)
+	}
+	for i, variable := range m.SigningSecretsEnv {
+		secret := l.readSecret(variable, l.item(at+".signing_secrets_env", i))
+		key, ok := signingKey(secret)
+		if secret.IsSet() && !ok {
+			l.report(variable, "is not a signing secret",
+				"write whsec_ and the base64 of 24 to 64 random bytes, for example from: echo whsec_$(openssl rand -base64 32)")
+		}
+		m.SigningSecrets = append(m.SigningSecrets, key)
+	}
+}
+
+func (l *loader) checkHeaderValue(variable string, value Secret) {
+	if strings.ContainsFunc(value.Reveal(), func(r rune) bool { return r < ' ' || r > '~' }) {
+		l.report(variable, "has characters that an HTTP header cannot have", "use visible ASCII characters")
 	}
 }
 
@@ -220,17 +232,17 @@ func signingKey(secret Secret) (Secret, bool) {
 	return Secret{text: &text}, true
 }
 
-// checkReach finds a base URL that the handler would refuse to call.
-func (l *loader) checkReach(m Marketplace, at string) {
-	u, err := url.Parse(m.BaseURL)
-	if err != nil || m.BaseURL == "" || !l.ok(at+".allow_private_networks") {
+// checkReach finds a URL that the handler would refuse to call.
+func (l *loader) checkReach(m Marketplace, at, key, address string) {
+	u, err := url.Parse(address)
+	if err != nil || address == "" || !l.ok(at+".allow_private_networks") {
 		return
 	}
 	switch host := u.Hostname(); {
 	case u.Scheme == "http" && !isLoopback(host):
-		l.report(l.where(at+".base_url"), "http is for this machine only", "use https")
+		l.report(l.where(at+"."+key), "http is for this machine only", "use https")
 	case isPrivate(host) && !m.AllowPrivateNetworks:
-		l.report(l.where(at+".base_url"), host+" is on a private network or this machine",
+		l.report(l.where(at+"."+key), host+" is on a private network or this machine",
 			"write allow_private_networks: true if that is meant")
 	}
 }

@@ -149,19 +149,23 @@ type Setting struct {
 }
 
 // Settings returns the effective configuration: the variables, then the keys of
-// the file, with secrets masked. Of a marketplace, the keys of the bridge
-// appear where they stand in the file or the handler uses them.
+// the file, with secrets masked. Of a marketplace, the keys of one handler
+// appear where they stand in the file or the handler is that one.
 func (c Config) Settings() []Setting {
 	fields := append(variables(&c), topKeys(&c)...)
 	for _, name := range slices.Sorted(maps.Keys(c.Marketplaces)) {
 		m := c.Marketplaces[name]
 		at := marketplacesKey + "." + name
 		fields = append(fields, m.keys(at)...)
-		for _, f := range m.bridgeKeys(at) {
-			if _, stands := c.origins[f.name]; stands || m.Handler == HandlerBridge {
-				fields = append(fields, f)
+		own := func(handler string, keys []field) {
+			for _, f := range keys {
+				if _, stands := c.origins[f.name]; stands || m.Handler == handler {
+					fields = append(fields, f)
+				}
 			}
 		}
+		own(HandlerBridge, m.bridgeKeys(at))
+		own(HandlerFreelancer, m.freelancerKeys(at))
 	}
 
 	settings := make([]Setting, len(fields))

@@ -378,7 +378,7 @@ marketplaces:
 func TestExample(t *testing.T) {
 	t.Parallel()
 
-	src := source("", "UPWORK_BRIDGE_AUTH=Bearer abc", "UPWORK_BRIDGE_SECRET="+signing, "UPWORK_BRIDGE_SECRET_OLD="+signing)
+	src := source("", "UPWORK_BRIDGE_AUTH=Bearer abc", "UPWORK_BRIDGE_SECRET="+signing, "UPWORK_BRIDGE_SECRET_OLD="+signing, "FREELANCER_TOKEN=abc")
 	src.Flags["BIDDER_CONFIG"] = "../../examples/bidder.yaml"
 	src.Open = func(name string) (io.ReadCloser, error) { return os.Open(name) }
 	cfg := load(t, src)

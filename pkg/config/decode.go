@@ -75,7 +75,7 @@ func (f file) marketplaces(node ast.Node) {
 		}
 		seen[name] = where
 		m, at := newMarketplace(), marketplacesKey+"."+name
-		f.mapping(value, at, append(m.keys(at), m.bridgeKeys(at)...))
+		f.mapping(value, at, slices.Concat(m.keys(at), m.bridgeKeys(at), m.freelancerKeys(at)))
 		f.cfg.Marketplaces[name] = m
 	})
 }

@@ -91,6 +91,14 @@ func (l *loader) where(name string) string {
 	}
 }
 
+// item names one value of a list, or the list where that is a single value.
+func (l *loader) item(list string, i int) string {
+	if _, several := l.cfg.origins[item(list, i)]; several {
+		return item(list, i)
+	}
+	return list
+}
+
 func (l *loader) readVariables() {
 	setDefaults(variables(&l.cfg))
 	for _, f := range variables(&l.cfg) {

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -38,10 +36,6 @@ const (
 	marketplacesKey = "marketplaces"
 )
 
-// freelancerSandbox is where the handler freelancer bids unless it is told to
-// go to production, where its terms of use have to be met first.
-const freelancerSandbox = "https://www.freelancer-sandbox.com/api"
-
 // A Marketplace is what applies to one marketplace, defaults included.
 type Marketplace struct {
 	// Handler and Approval are one of the constants above.
@@ -63,7 +57,7 @@ type Marketplace struct {
 	// SigningSecretsEnv names the variables of SigningSecrets.
 	SigningSecretsEnv []string
 	// SigningSecrets are the HMAC keys themselves, decoded: 24 to 64 bytes
-	// each. Only for the handlers bridge and freelancer; see [Auth.Value].
+	// each. Only for the handler bridge; see [Auth.Value].
 	SigningSecrets []Secret
 	// Timeout bounds one call. Without meaning for the handlers manual and none.
 	Timeout time.Duration
@@ -74,6 +68,8 @@ type Marketplace struct {
 	// AllowPrivateNetworks: BaseURL may lead to loopback, private and
 	// link-local addresses.
 	AllowPrivateNetworks bool
+	// Freelancer is what only the handler freelancer uses.
+	Freelancer Freelancer
 }
 
 // A Route is one operation of a connector.
@@ -90,8 +86,8 @@ type Auth struct {
 	Header string
 	// ValueEnv names the variable of Value.
 	ValueEnv string
-	// Value is read for the handlers bridge and freelancer only, so that the
-	// secrets of a marketplace that is switched off may be missing.
+	// Value is read for the handler bridge only, so that the secrets of a
+	// marketplace that is switched off may be missing.
 	Value Secret
 }
 
@@ -132,6 +128,7 @@ func (m *Marketplace) setDefaults(c Config) {
 		standard = 1
 		m.Timeout = cmp.Or(m.Timeout, 30*time.Second)
 		m.BaseURL = cmp.Or(m.BaseURL, freelancerSandbox)
+		m.Freelancer.setDefaults(m.BaseURL)
 	case HandlerSandbox:
 		// It stands next door, and short leases are what it is there to try.
 		m.Timeout = cmp.Or(m.Timeout, min(5*time.Second, max(100*time.Millisecond, (c.DeliveryLease-time.Second)/2)))
@@ -153,18 +150,6 @@ func (m *Marketplace) setDefaults(c Config) {
 	}
 }
 
-// isProductionFreelancer reports whether bids would reach real clients: any
-// place that is neither the sandbox nor this machine.
-func (m *Marketplace) isProductionFreelancer() bool {
-	u, err := url.Parse(m.BaseURL)
-	if m.Handler != HandlerFreelancer || err != nil {
-		return false
-	}
-	const sandbox = "freelancer-sandbox.com"
-	host := strings.ToLower(u.Hostname())
-	return host != sandbox && !strings.HasSuffix(host, "."+sandbox) && !isLoopback(host)
-}
-
 // calls reports whether the handler calls somebody outside.
 func (m *Marketplace) calls() bool {
 	return m.Handler == HandlerBridge || m.Handler == HandlerFreelancer
@@ -184,16 +169,16 @@ func (l *loader) checkMarketplace(m Marketplace, at string) {
 		l.report(l.where(at+".handler"), fmt.Sprintf("handler %s does not work with the private Postgres of %s",
 			m.Handler, l.where(embedded)), "use manual or sandbox, or a Postgres server of your own with "+databaseURL)
 	}
-	if m.isProductionFreelancer() && m.Approval == ApprovalNone {
-		l.report(l.where(at+".approval"), "on Freelancer.com itself a person has to approve each bid",
-			"write approval: required, or leave base_url out to use the sandbox")
-	}
 	if l.ok(at + ".timeout") {
 		l.checkLease(m, at)
 	}
-	l.checkReach(m, at)
-	if m.Handler == HandlerBridge {
+	l.checkReach(m, at, "base_url", m.BaseURL)
+	switch m.Handler {
+	case HandlerBridge:
 		l.checkBridge(m, at)
+	case HandlerFreelancer:
+		l.checkFreelancer(m, at)
+	default:
 	}
 }
 

@@ -213,34 +213,6 @@ func TestMarketplace_handlers(t *testing.T) {
 		problem []string
 	}{
 		{
-			name: "freelancer", file: "handler: freelancer",
-			want: config.Marketplace{Handler: "freelancer", Approval: "none", Rate: 1, Timeout: 30 * time.Second, BaseURL: "https://www.freelancer-sandbox.com/api"},
-		},
-		{
-			name: "freelancer_unlimited", file: "handler: freelancer, rate: 0",
-			want: config.Marketplace{Handler: "freelancer", Approval: "none", Timeout: 30 * time.Second, BaseURL: "https://www.freelancer-sandbox.com/api"},
-		},
-		{
-			name: "freelancer_in_production", file: "handler: freelancer, base_url: 'https://www.freelancer.com/api/'",
-			want: config.Marketplace{Handler: "freelancer", Approval: "required", Rate: 1, Timeout: 30 * time.Second, BaseURL: "https://www.freelancer.com/api"},
-		},
-		{
-			name: "freelancer_on_a_look_alike_is_production", file: "handler: freelancer, base_url: 'https://notfreelancer-sandbox.com'",
-			want: config.Marketplace{Handler: "freelancer", Approval: "required", Rate: 1, Timeout: 30 * time.Second, BaseURL: "https://notfreelancer-sandbox.com"},
-		},
-		{
-			name: "freelancer_on_this_machine", file: "handler: freelancer, base_url: 'http://127.0.0.1:1', allow_private_networks: true",
-			want: config.Marketplace{Handler: "freelancer", Approval: "none", Rate: 1, Timeout: 30 * time.Second, BaseURL: "http://127.0.0.1:1", AllowPrivateNetworks: true},
-		},
-		{
-			name: "freelancer_in_production_without_approval", file: "handler: freelancer, base_url: 'https://www.freelancer.com/api', approval: none",
-			problem: []string{"bidder.yaml:2:82: on Freelancer.com itself a person has to approve each bid"},
-		},
-		{
-			name: "freelancer_lease", file: "handler: freelancer", environ: []string{"BIDDER_DELIVERY_LEASE=60s"},
-			problem: []string{"BIDDER_DELIVERY_LEASE: 1m is too short for marketplaces.m, where a call may take 30s (use at least 1m1s"},
-		},
-		{
 			name: "sandbox_follows_the_lease", file: "handler: sandbox", environ: []string{"BIDDER_DELIVERY_LEASE=3s"},
 			want: config.Marketplace{Handler: "sandbox", Approval: "none", Timeout: time.Second},
 		},
@@ -261,7 +233,7 @@ func TestMarketplace_handlers(t *testing.T) {
 			want: config.Marketplace{Handler: "manual", Approval: "none"},
 		},
 		{
-			name: "embedded_freelancer", file: "handler: freelancer", environ: []string{"BIDDER_EMBEDDED=true"},
+			name: "embedded_freelancer", file: "handler: freelancer, token_env: T", environ: []string{"BIDDER_EMBEDDED=true", "T=hunter2"},
 			problem: []string{"bidder.yaml:2:16: handler freelancer does not work with the private Postgres of BIDDER_EMBEDDED"},
 		},
 	}

@@ -93,16 +93,17 @@ func duration(p *time.Duration, least, most time.Duration) value {
 }
 
 // count is a whole number from 1 to 1000.
-func count(p *int) value {
-	const most = 1000
+func count(p *int) value { return number(p, 1, 1000) }
+
+func number(p *int, least, most int) value {
 	return value{
 		set: func(s string) error {
 			n, err := strconv.Atoi(s)
 			if err != nil {
-				return Problem{Message: quote(s) + " is not a whole number", Hint: fmt.Sprintf("use 1 to %d", most)}
+				return Problem{Message: quote(s) + " is not a whole number", Hint: fmt.Sprintf("use %d to %d", least, most)}
 			}
-			if n < 1 || n > most {
-				return outOfRange(s, "1", strconv.Itoa(most))
+			if n < least || n > most {
+				return outOfRange(s, strconv.Itoa(least), strconv.Itoa(most))
 			}
 			*p = n
 			return nil

@@ -62,7 +62,8 @@ type Account struct {
 
 // Options configure an [Engine].
 type Options struct {
-	// Account returns the client of a marketplace, or [ErrNoHandler] where there is none.
+	// Account returns the client of a marketplace, or [ErrNoHandler] where there is none. Any
+	// other error concerns the bids of this marketplace only; its text is kept with them.
 	Account func(marketplace string) (Account, error)
 	// Lease is how long one process owns a delivery.
 	Lease time.Duration

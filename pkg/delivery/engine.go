@@ -172,7 +172,7 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 		return Review(ReasonNoHandler), nil
 	}
 	if err != nil {
-		return Verdict{}, err
+		return l.noClient(err), nil
 	}
 	l.Account = account
 	l.posting, err = within(ctx, func(ctx context.Context) (queries.PostingOfBidRow, error) {
@@ -185,15 +185,35 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	if verdict.failed && int(l.Bid.DeliveryAttempts)+1 >= l.engine.options.RetryMax {
-		exhausted := Review(ReasonRetriesExhausted)
-		exhausted.message, exhausted.status, exhausted.unsent = verdict.lastError(), 0, verdict.unsent
-		return l.lastLook(ctx, exhausted)
-	}
-	if verdict.failed && verdict.delay == 0 {
-		verdict.delay = l.engine.options.Backoff(int(l.Bid.DeliveryAttempts))
+	verdict, exhausted := l.spaced(verdict)
+	if exhausted {
+		return l.lastLook(ctx, verdict)
 	}
 	return verdict, nil
+}
+
+// spaced gives a failed attempt its gap. After the last one a person must look.
+func (l *Lease) spaced(v Verdict) (verdict Verdict, exhausted bool) {
+	if v.failed && int(l.Bid.DeliveryAttempts)+1 >= l.engine.options.RetryMax {
+		last := Review(ReasonRetriesExhausted)
+		last.message, last.status, last.unsent = v.lastError(), 0, v.unsent
+		return last, true
+	}
+	if v.failed && v.delay == 0 {
+		v.delay = l.engine.options.Backoff(int(l.Bid.DeliveryAttempts))
+	}
+	return v, false
+}
+
+// noClient is the verdict where this pod cannot make the marketplace's client. Other pods may,
+// and so may this one after its configuration was corrected, so it is tried again, and counts
+// as a failure: in the end a person is asked. Review at once would leave that person with
+// every bid that was due meanwhile.
+func (l *Lease) noClient(err error) Verdict {
+	v := Failed("no_client")
+	v.message = err.Error()
+	v, _ = l.spaced(v)
+	return v
 }
 
 // Slot passes the gate before a call: the account is not paused and its rate allows it.

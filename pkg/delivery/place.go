@@ -105,11 +105,7 @@ func (l *Lease) FailedCall(r marketplace.Result) Verdict {
 	return v.Because(r)
 }
 
-const (
-	statusTooManyRequests = 429
-	// codeDuplicate is the code of refusals because a bid is there already.
-	codeDuplicate = "duplicate_bid"
-)
+const statusTooManyRequests = 429
 
 func humanReason(r marketplace.Result) string {
 	if r.Code == "" {
@@ -203,7 +199,7 @@ func (l *Lease) judgePost(r marketplace.Result) Verdict {
 		switch {
 		case r.ExternalID != "":
 			v = Verdict{placed: &placed{externalID: r.ExternalID, foreign: true}, code: "found"}
-		case r.Code == codeDuplicate: // proves that there is a bid, not that it was refused
+		case r.Code == marketplace.CodeDuplicateBid: // proves that there is a bid, not that it was refused
 		case alone:
 			v = EndAs("REJECTED", r.Code)
 		}

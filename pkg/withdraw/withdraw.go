@@ -170,13 +170,10 @@ func after(ctx context.Context, l *delivery.Lease, result marketplace.Result) (d
 	return delivery.Failed("still_live"), nil // not believed yet: read, and retract again, later
 }
 
-// codeAccepted is the code of refusals because the bid was awarded.
-const codeAccepted = "already_accepted"
-
 // judge says what an answer other than Done means.
 func judge(l *delivery.Lease, r marketplace.Result) delivery.Verdict {
 	switch {
-	case r.Code == codeAccepted:
+	case r.Code == marketplace.CodeAlreadyAccepted:
 		return delivery.Review(delivery.ReasonAwarded).Because(r)
 	case r.Kind == marketplace.Permanent:
 		r.Kind = marketplace.NeedsHuman // a bid that cannot be taken back may be live

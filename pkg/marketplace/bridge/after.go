@@ -3,30 +3,17 @@ package bridge
 import (
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
-)
 
-// The bounds of what a marketplace may ask to wait.
-const (
-	minWait = time.Second
-	maxWait = 15 * time.Minute
+	"github.com/arbitrageai/bidder/pkg/marketplace/internal/wire"
 )
 
 // waitTime returns how long an answer asks to wait: by Retry-After, else by RateLimit where
-// nothing remains; 0 where it does not say. Dates count from the answer's own, so that clocks
-// need not agree.
+// nothing remains; 0 where it does not say.
 func waitTime(header http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, ok := parseSeconds(text); ok {
-		return clamp(seconds)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		if date, err := http.ParseTime(header.Get("Date")); err == nil {
-			now = date
-		}
-		return clamp(at.Sub(now))
+	if wait, says := wire.RetryAfter(header, now); says {
+		return wait
 	}
 	var longest time.Duration
 	quoted := regexp.MustCompile(`"(\\.|[^"\\])*"`)
@@ -40,23 +27,9 @@ func waitTime(header http.Header, now time.Time) time.Duration {
 				reset = value
 			}
 		}
-		if seconds, ok := parseSeconds(reset); ok && remaining == "0" {
-			longest = max(longest, clamp(seconds))
+		if seconds, ok := wire.ParseSeconds(reset); ok && remaining == "0" {
+			longest = max(longest, wire.Clamp(seconds))
 		}
 	}
 	return longest
 }
-
-// parseSeconds reads digits. A number that is too large for anything means very long.
-func parseSeconds(text string) (time.Duration, bool) {
-	if text == "" || strings.Trim(text, "0123456789") != "" {
-		return 0, false
-	}
-	seconds, err := strconv.ParseInt(text, 10, 32)
-	if err != nil {
-		return maxWait, true
-	}
-	return time.Duration(seconds) * time.Second, true
-}
-
-func clamp(d time.Duration) time.Duration { return min(max(d, minWait), maxWait) }

@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +18,8 @@ import (
 
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
-	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/wire"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/route"
+	"github.com/arbitrageai/bidder/pkg/marketplace/internal/wire"
 )
 
 const (
@@ -33,7 +36,7 @@ const (
 type Client struct {
 	market config.Marketplace
 	caller *wire.Caller
-	redact redactor
+	redact wire.Redactor
 }
 
 var _ marketplace.Client = (*Client)(nil)
@@ -49,7 +52,7 @@ func newClient(m config.Marketplace, roots *x509.CertPool) (*Client, error) {
 		}
 	}
 	m.Timeout = cmp.Or(m.Timeout, defaultTimeout)
-	return &Client{market: m, caller: wire.NewCaller(m, roots), redact: newRedactor(m)}, nil
+	return &Client{market: m, caller: wire.NewCaller(m, roots), redact: hiding(m)}, nil
 }
 
 // Close closes idle connections.
@@ -69,38 +72,38 @@ func (c *Client) Capabilities() marketplace.Capabilities {
 
 // Place sends the bid, in one request of which at least a byte leaves, or in none.
 func (c *Client) Place(ctx context.Context, bid marketplace.Bid) marketplace.Result {
-	answer, err := c.call(ctx, wire.Place, bid)
+	answer, err := c.call(ctx, route.Place, bid)
 	if err != nil {
 		return c.failure(err)
 	}
-	return c.reader(wire.Place, answer).placed()
+	return c.reader(route.Place, answer).placed()
 }
 
 // Lookup asks for the bid by its idempotency key.
 func (c *Client) Lookup(ctx context.Context, bid marketplace.Bid) marketplace.Finding {
-	answer, err := c.call(ctx, wire.Lookup, bid)
+	answer, err := c.call(ctx, route.Lookup, bid)
 	if err != nil {
 		return marketplace.Finding{Result: c.failure(err)}
 	}
-	return c.reader(wire.Lookup, answer).found()
+	return c.reader(route.Lookup, answer).found()
 }
 
 // Withdraw takes the bid back by its external id.
 func (c *Client) Withdraw(ctx context.Context, bid marketplace.Bid) marketplace.Result {
-	answer, err := c.call(ctx, wire.Withdraw, bid)
+	answer, err := c.call(ctx, route.Withdraw, bid)
 	if err != nil {
 		return c.failure(err)
 	}
-	return c.reader(wire.Withdraw, answer).withdrawn()
+	return c.reader(route.Withdraw, answer).withdrawn()
 }
 
 // call sends one request, again only while not a byte of it has left. It ends by the
 // marketplace's time-out or the context's deadline, whichever comes first.
-func (c *Client) call(ctx context.Context, op wire.Operation, bid marketplace.Bid) (wire.Answer, error) {
+func (c *Client) call(ctx context.Context, op route.Operation, bid marketplace.Bid) (wire.Answer, error) {
 	if bid.ID == uuid.Nil {
 		return wire.Answer{}, errNoID
 	}
-	request, err := wire.Build(c.market, op, bid)
+	request, err := route.Build(c.market, op, bid)
 	if err != nil {
 		return wire.Answer{}, err
 	}
@@ -138,22 +141,37 @@ func isWorthRepeating(err error) bool {
 
 // failure says what the lack of an answer proves.
 func (c *Client) failure(err error) marketplace.Result {
-	result := marketplace.Result{Kind: marketplace.NotExecuted, Code: CodeNotSent, Message: c.redact.message(err.Error())}
+	result := marketplace.Result{Kind: marketplace.NotExecuted, Code: marketplace.CodeNotSent, Message: c.redact.Message(err.Error())}
 	if failure, isFailure := errors.AsType[*wire.Error](err); isFailure && failure.Sent {
-		result.Kind, result.Code = marketplace.Ambiguous, CodeNoAnswer
+		result.Kind, result.Code = marketplace.Ambiguous, marketplace.CodeNoAnswer
 	}
 	if _, refused := errors.AsType[*wire.AddressError](err); refused {
-		result.Code = CodeAddressRefused
+		result.Code = marketplace.CodeAddressRefused
 	}
-	if errors.Is(err, wire.ErrExternalID) || errors.Is(err, errNoID) {
-		result.Kind, result.Code = marketplace.NeedsHuman, CodeInvalidRequest
+	if errors.Is(err, route.ErrExternalID) || errors.Is(err, errNoID) {
+		result.Kind, result.Code = marketplace.NeedsHuman, marketplace.CodeInvalidRequest
 	}
 	return result
 }
 
-func (c *Client) reader(op wire.Operation, answer wire.Answer) reader {
+func (c *Client) reader(op route.Operation, answer wire.Answer) reader {
 	return reader{
-		op: op, market: c.market, answer: answer, body: parseObject(answer.Body),
+		op: op, market: c.market, answer: answer, body: wire.ParseObject(answer.Body),
 		after: waitTime(answer.Header, time.Now()), redact: c.redact,
 	}
+}
+
+// hiding hides the marketplace's secrets, in each form in which a connector may repeat them.
+func hiding(m config.Marketplace) wire.Redactor {
+	auth := m.Auth.Value.Reveal()
+	secrets := []string{auth}
+	if _, credentials, hasScheme := strings.Cut(auth, " "); hasScheme {
+		secrets = append(secrets, strings.TrimSpace(credentials))
+	}
+	for _, secret := range m.SigningSecrets {
+		key := []byte(secret.Reveal())
+		encoded := base64.StdEncoding.EncodeToString(key)
+		secrets = append(secrets, "whsec_"+encoded, encoded, string(key))
+	}
+	return wire.NewRedactor(secrets...)
 }

@@ -10,7 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/arbitrageai/bidder/pkg/marketplace"
-	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/wire"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/route"
+	"github.com/arbitrageai/bidder/pkg/marketplace/internal/wire"
 )
 
 // Whatever a connector answers, what is made of it must be something that the engine may
@@ -29,18 +30,18 @@ func FuzzAnswer(f *testing.F) {
 		for _, promises := range []bool{false, true} {
 			market := testMarket("https://connector.example.com")
 			market.IdempotentPlace, market.LookupIsAuthoritative = promises, promises
-			client := Client{market: market, redact: newRedactor(market)}
+			client := Client{market: market, redact: hiding(market)}
 			answer := wire.Answer{Status: status, Header: http.Header{"Retry-After": {after}, "Ratelimit": {limit}}, Body: body}
 
-			placed := client.reader(wire.Place, answer).placed()
+			placed := client.reader(route.Place, answer).placed()
 			checkResult(t, placed)
 			if done := placed.Kind == marketplace.Done; done != isID(placed.ExternalID) {
 				t.Errorf("placed %+v: want an id exactly when it is done", placed)
-			} else if done && placed.Code != CodeDuplicateBid && (status < 200 || status > 299) {
+			} else if done && placed.Code != marketplace.CodeDuplicateBid && (status < 200 || status > 299) {
 				t.Errorf("placed %+v by an error", placed)
 			}
-			checkFinding(t, client.reader(wire.Lookup, answer).found(), promises)
-			withdrawn := client.reader(wire.Withdraw, answer).withdrawn()
+			checkFinding(t, client.reader(route.Lookup, answer).found(), promises)
+			withdrawn := client.reader(route.Withdraw, answer).withdrawn()
 			checkResult(t, withdrawn)
 			if withdrawn.Kind == marketplace.Done && !strings.Contains(string(body), "withdrawn") && !strings.Contains(string(body), `\u`) {
 				t.Errorf("withdrawn by %q", body)
@@ -73,7 +74,7 @@ func checkResult(t *testing.T, result marketplace.Result) {
 	t.Helper()
 	switch result.Kind {
 	case marketplace.NotExecuted:
-		if result.Status != http.StatusTooManyRequests && result.Code != CodeRateLimited {
+		if result.Status != http.StatusTooManyRequests && result.Code != marketplace.CodeRateLimited {
 			t.Errorf("%+v proves nothing", result)
 		}
 	case marketplace.Permanent:
@@ -87,7 +88,7 @@ func checkResult(t *testing.T, result marketplace.Result) {
 	if result.Kind != marketplace.Done && (result.Code == "" || result.Message == "") {
 		t.Errorf("%+v does not explain itself", result)
 	}
-	if len(result.Message) > maxMessage+len("…") || !utf8.ValidString(result.Message) || strings.ContainsFunc(result.Message, unicode.IsControl) {
+	if len(result.Message) > wire.MaxMessage+len("…") || !utf8.ValidString(result.Message) || strings.ContainsFunc(result.Message, unicode.IsControl) {
 		t.Errorf("message %q", result.Message)
 	}
 	if result.After != 0 && (result.After < time.Second || result.After > 15*time.Minute) {

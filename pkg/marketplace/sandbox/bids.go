@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/arbitrageai/bidder/pkg/marketplace"
-	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
 )
 
@@ -145,7 +144,7 @@ func (s *Server) operation(op Op, handle func(*call) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
-			problem(http.StatusRequestEntityTooLarge, bridge.CodeInvalidRequest, "the body is longer than a mebibyte, or incomplete").write(w)
+			problem(http.StatusRequestEntityTooLarge, marketplace.CodeInvalidRequest, "the body is longer than a mebibyte, or incomplete").write(w)
 			return
 		}
 		c := s.receive(op, r, body)
@@ -199,11 +198,11 @@ func (s *Server) check(c *call) reply {
 	}
 	if len(keys) > 0 {
 		if err := signature.Verify(c.request.Header, keys, time.Now(), c.body); err != nil {
-			return problem(http.StatusUnauthorized, bridge.CodeAuthFailed, err.Error())
+			return problem(http.StatusUnauthorized, marketplace.CodeAuthFailed, err.Error())
 		}
 	}
 	if c.entry.Key == "" {
-		return problem(http.StatusBadRequest, bridge.CodeInvalidRequest, `Idempotency-Key is missing, or not a string in quotes`)
+		return problem(http.StatusBadRequest, marketplace.CodeInvalidRequest, `Idempotency-Key is missing, or not a string in quotes`)
 	}
 	return reply{}
 }
@@ -228,7 +227,7 @@ func (s *Server) place(c *call) reply {
 	data := c.message.Data
 	isAmount := regexp.MustCompile(`^[0-9]+\.[0-9]{2}$`).MatchString(data.Amount)
 	if c.message.Type != "bid.place" || data.JobID == "" || data.BidID == "" || !isAmount || c.message.Timestamp.IsZero() {
-		return problem(http.StatusUnprocessableEntity, bridge.CodeInvalidRequest, "a bid needs type, timestamp, bid_id, job_id and an amount such as 480.00")
+		return problem(http.StatusUnprocessableEntity, marketplace.CodeInvalidRequest, "a bid needs type, timestamp, bid_id, job_id and an amount such as 480.00")
 	}
 	lag := s.take(c, isDo(Lag))
 
@@ -238,13 +237,13 @@ func (s *Server) place(c *call) reply {
 	rules, sum := s.rules(c.marketplace), sha256.Sum256(c.body)
 	if before := s.keys[key]; rules.Idempotent && before != nil {
 		if before.body != sum {
-			return problem(http.StatusUnprocessableEntity, bridge.CodeIdempotencyKeyReuse, "the key came with another body before")
+			return problem(http.StatusUnprocessableEntity, marketplace.CodeIdempotencyKeyReuse, "the key came with another body before")
 		}
 		c.entry.ExternalID, _ = before.answer.body["external_bid_id"].(string)
 		return before.answer
 	}
 	if other := s.live[job]; rules.NaturalKey && other != nil {
-		answer := problem(http.StatusConflict, bridge.CodeDuplicateBid, "there is a live bid on this posting")
+		answer := problem(http.StatusConflict, marketplace.CodeDuplicateBid, "there is a live bid on this posting")
 		answer.body["external_bid_id"] = other.ExternalID
 		c.entry.ExternalID = other.ExternalID
 		return answer
@@ -286,20 +285,20 @@ func (s *Server) lookup(c *call) reply {
 // withdraw takes a bid back that nobody has decided on.
 func (s *Server) withdraw(c *call) reply {
 	if c.message.Type != "bid.withdraw" || c.message.Data.ExternalID != c.entry.ExternalID {
-		return problem(http.StatusUnprocessableEntity, bridge.CodeInvalidRequest, "the body is not a withdrawal of the bid in the path")
+		return problem(http.StatusUnprocessableEntity, marketplace.CodeInvalidRequest, "the body is not a withdrawal of the bid in the path")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	bid := s.byID[pair{c.marketplace, c.entry.ExternalID}]
 	switch {
 	case bid == nil:
-		return problem(http.StatusNotFound, bridge.CodeNotFound, "there is no such bid")
+		return problem(http.StatusNotFound, marketplace.CodeNotFound, "there is no such bid")
 	case bid.Status == marketplace.Withdrawn:
-		return reply{status: http.StatusOK, body: map[string]any{"status": bridge.CodeAlreadyWithdrawn}}
+		return reply{status: http.StatusOK, body: map[string]any{"status": marketplace.CodeAlreadyWithdrawn}}
 	case bid.Status == marketplace.Accepted:
-		return problem(http.StatusConflict, bridge.CodeAlreadyAccepted, "the bid has been accepted")
+		return problem(http.StatusConflict, marketplace.CodeAlreadyAccepted, "the bid has been accepted")
 	case bid.Status != marketplace.Submitted:
-		return problem(http.StatusConflict, bridge.CodeJobClosed, "the bid is "+string(bid.Status))
+		return problem(http.StatusConflict, marketplace.CodeJobClosed, "the bid is "+string(bid.Status))
 	}
 	s.change(bid, marketplace.Withdrawn)
 	bid.WithdrawReason, c.entry.Stored = c.message.Data.Reason, true

@@ -18,8 +18,9 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
-	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/wire"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/route"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
+	"github.com/arbitrageai/bidder/pkg/marketplace/internal/wire"
 )
 
 const (
@@ -192,7 +193,7 @@ func (s *session) race(ctx context.Context) error {
 	racers.Wait()
 	for _, result := range results {
 		switch {
-		case result.Kind != marketplace.Done && result.Code != bridge.CodeInProgress:
+		case result.Kind != marketplace.Done && result.Code != marketplace.CodeInProgress:
 			return unexpected(result, "an id, or in_progress")
 		case result.Kind == marketplace.Done && bid.ExternalID == "":
 			bid.ExternalID = result.ExternalID
@@ -213,7 +214,7 @@ func (s *session) reuse(ctx context.Context) error {
 	}
 	changed := s.bid
 	changed.AmountCents++
-	if result := s.client.Place(ctx, changed); result.Code != bridge.CodeIdempotencyKeyReuse || result.Status != http.StatusUnprocessableEntity {
+	if result := s.client.Place(ctx, changed); result.Code != marketplace.CodeIdempotencyKeyReuse || result.Status != http.StatusUnprocessableEntity {
 		return unexpected(result, "422 with the code idempotency_key_reuse")
 	}
 	return nil
@@ -223,7 +224,7 @@ func (s *session) keyless(ctx context.Context) error {
 	if err := s.needIdempotency(); err != nil {
 		return err
 	}
-	answer, err := s.send(ctx, wire.Place, s.newBid(), time.Now(), func(h http.Header) { h.Del(wire.KeyHeader) })
+	answer, err := s.send(ctx, route.Place, s.newBid(), time.Now(), func(h http.Header) { h.Del(route.KeyHeader) })
 	if err == nil && answer.Status != http.StatusBadRequest {
 		err = fmt.Errorf("want 400, got %d", answer.Status)
 	}
@@ -314,7 +315,7 @@ func (s *session) unauthorized(ctx context.Context) error {
 func (s *session) wantRefused(ctx context.Context, at time.Time, change func(http.Header)) error {
 	bid := s.newBid()
 	bid.ExternalID = "unknown"
-	for _, op := range []wire.Operation{wire.Place, wire.Lookup, wire.Withdraw} {
+	for _, op := range []route.Operation{route.Place, route.Lookup, route.Withdraw} {
 		answer, err := s.send(ctx, op, bid, at, change)
 		if err != nil {
 			return err
@@ -330,7 +331,7 @@ func (s *session) rotated(ctx context.Context) error {
 	if err := s.needSecrets(); err != nil {
 		return err
 	}
-	answer, err := s.send(ctx, wire.Lookup, s.bid, time.Now(), func(h http.Header) {
+	answer, err := s.send(ctx, route.Lookup, s.bid, time.Now(), func(h http.Header) {
 		h.Set(signature.SignatureHeader, forgery+" "+h.Get(signature.SignatureHeader))
 	})
 	if err == nil && answer.Status != http.StatusOK && answer.Status != http.StatusNotFound {
@@ -364,14 +365,14 @@ func (s *session) unknown() marketplace.Bid {
 }
 
 func (s *session) withdrawUnknown(ctx context.Context) error {
-	if result := s.client.Withdraw(ctx, s.unknown()); result.Code != bridge.CodeNotFound || result.Status < 400 || result.Status > 499 {
+	if result := s.client.Withdraw(ctx, s.unknown()); result.Code != marketplace.CodeNotFound || result.Status < 400 || result.Status > 499 {
 		return unexpected(result, "404 with the code not_found")
 	}
 	return nil
 }
 
 func (s *session) shape(ctx context.Context) error {
-	answer, err := s.send(ctx, wire.Withdraw, s.unknown(), time.Now(), func(http.Header) {})
+	answer, err := s.send(ctx, route.Withdraw, s.unknown(), time.Now(), func(http.Header) {})
 	if err != nil {
 		return err
 	}
@@ -393,10 +394,10 @@ func (s *session) shape(ctx context.Context) error {
 }
 
 // send sends a request whose headers were changed after signing.
-func (s *session) send(ctx context.Context, op wire.Operation, bid marketplace.Bid, at time.Time, change func(http.Header)) (wire.Answer, error) {
+func (s *session) send(ctx context.Context, op route.Operation, bid marketplace.Bid, at time.Time, change func(http.Header)) (wire.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.market.Timeout)
 	defer cancel()
-	built, err := wire.Build(s.market, op, bid)
+	built, err := route.Build(s.market, op, bid)
 	if err != nil {
 		return wire.Answer{}, err
 	}

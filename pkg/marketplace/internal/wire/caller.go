@@ -1,3 +1,5 @@
+// Package wire sends the requests of marketplaces' clients, each exactly once, and reads what
+// is alike in their answers.
 package wire
 
 import (
@@ -86,8 +88,11 @@ func (c *Caller) Do(request *http.Request) (Answer, error) {
 			}
 		},
 	})
+	request = request.WithContext(ctx)
+	// With it, http.Transport would send a POST a second time when a connection is reset.
+	request.GetBody = nil
 	// Not http.Client: it would follow redirects and put URLs into errors.
-	response, err := c.transport.RoundTrip(request.WithContext(ctx))
+	response, err := c.transport.RoundTrip(request)
 	if err != nil {
 		return Answer{}, &Error{Sent: p.end(), Cause: err}
 	}

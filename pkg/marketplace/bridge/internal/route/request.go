@@ -1,6 +1,5 @@
-// Package wire builds the signed requests of a connector's three routes and sends each
-// exactly once.
-package wire
+// Package route builds the signed requests of a connector's three routes.
+package route
 
 import (
 	"bytes"
@@ -132,8 +131,6 @@ func (r Request) HTTP(ctx context.Context, m config.Marketplace, at time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("build request: %w", err)
 	}
-	// With it, http.Transport would send a POST a second time when a connection is reset.
-	request.GetBody = nil
 	request.Header.Set("Accept", "application/json, application/problem+json")
 	request.Header.Set("User-Agent", "bidder")
 	if r.Key != "" {

