@@ -252,7 +252,9 @@ func (f *freelancer) order(field string) func(*Project) float64 {
 	}
 }
 
-func (p *Project) dollars(amount float64) float64 { return amount * currencyOf(p.Currency).ExchangeRate }
+func (p *Project) dollars(amount float64) float64 {
+	return amount * currencyOf(p.Currency).ExchangeRate
+}
 
 // filter reports whether a project is one that was asked for.
 type filter func(*Project) bool

@@ -78,10 +78,10 @@ func usualCode(status int) string {
 
 func requestID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
 
-// firstBidID is somewhere above the ids of other sandboxes' bids, most likely.
+// firstBidID is where the ids of bids begin, most likely somewhere else than in other sandboxes.
 func firstBidID() int64 {
-	id := uuid.New()
-	return 400_000_000 + int64(id[0])<<24 + int64(id[1])<<16 + int64(id[2])<<8
+	random := uuid.New()
+	return 400_000_000 + int64(random[0])<<22 + int64(random[1])<<14 + int64(random[2])<<6
 }
 
 func success(result any) reply {
@@ -138,10 +138,10 @@ func withoutNulls(v any) any {
 
 // currency is money as the API describes it.
 type currency struct {
-	ID             int64
-	Code, Sign     string
-	Name, Country  string
-	ExchangeRate   float64 // US dollars for one
+	ID            int64
+	Code, Sign    string
+	Name, Country string
+	ExchangeRate  float64 // US dollars for one
 }
 
 func currencyOf(code string) currency {

@@ -39,9 +39,9 @@ type Entry struct {
 	Attempt     string     `json:"attempt"`
 	JobID       string     `json:"job_id"`
 	BidID       string     `json:"bid_id"`
-	BidderID    int64      `json:"bidder_id,omitempty"`     // of the Freelancer.com API: who bids, else who calls
-	ExternalID  string     `json:"external_bid_id"` // of the bid that it asked about, stored or found
-	Stored      bool       `json:"stored"`          // it placed or withdrew this bid
+	BidderID    int64      `json:"bidder_id,omitempty"` // of the Freelancer.com API: who bids, else who calls
+	ExternalID  string     `json:"external_bid_id"`     // of the bid that it asked about, stored or found
+	Stored      bool       `json:"stored"`              // it placed or withdrew this bid
 	State       State      `json:"state"`
 	Status      int        `json:"status"` // 0 without an answer
 	Code        string     `json:"code"`   // of a problem
