@@ -21,9 +21,12 @@ const (
 	FreelancerUserID int64 = 84120077
 	// FreelancerToken is an access token of that user which does not end, and
 	// FreelancerRefreshToken a first refresh token. They are no secrets.
-	FreelancerToken        = "bidder-sandbox-token"         //nolint:gosec // as it says
-	FreelancerRefreshToken = "bidder-sandbox-refresh-token" //nolint:gosec // as above
+	FreelancerToken        = "bidder-sandbox-token"
+	FreelancerRefreshToken = "bidder-sandbox-refresh-token"
 )
+
+// tokenHeader is the API's own header for access tokens: Freelancer-OAuth-V1, as Go spells it.
+const tokenHeader = "Freelancer-Oauth-V1"
 
 // The values of [FreelancerRules].
 const (
@@ -183,7 +186,7 @@ func (f *freelancer) read(c *call) {
 
 // userOf is the user of a request's token, or 0.
 func (f *freelancer) userOf(r *http.Request) int64 {
-	token := r.Header.Get("Freelancer-OAuth-V1")
+	token := r.Header.Get(tokenHeader)
 	if scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " "); token == "" && strings.EqualFold(scheme, "Bearer") {
 		token = bearer
 	}
@@ -201,7 +204,7 @@ func (f *freelancer) check(c *call) (reply, bool) {
 		return c.refuse(codeNotFound), true
 	case c.user != 0:
 		return reply{}, false
-	case c.entry.Op == Search && r.Header.Get("Freelancer-OAuth-V1") == "" && r.Header.Get("Authorization") == "":
+	case c.entry.Op == Search && r.Header.Get(tokenHeader) == "" && r.Header.Get("Authorization") == "":
 		return reply{}, false // everybody may search
 	default:
 		return c.refuse(codeNotAuthenticated), true

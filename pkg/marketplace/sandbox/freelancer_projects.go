@@ -103,7 +103,7 @@ func (f *freelancer) addProject(p Project) *Project {
 	return &p
 }
 
-func (p Project) objection() string {
+func (p *Project) objection() string {
 	switch {
 	case p.Title == "":
 		return "title is missing"

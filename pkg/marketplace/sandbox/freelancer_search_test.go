@@ -19,8 +19,10 @@ func (s *site) searched(tb testing.TB, query string) (titles []string, total int
 	tb.Helper()
 	var found struct {
 		Result struct {
-			Total    int                      `json:"total_count"`
-			Projects []struct{ Title string } `json:"projects"`
+			Total    int `json:"total_count"`
+			Projects []struct {
+				Title string `json:"title"`
+			} `json:"projects"`
 		} `json:"result"`
 	}
 	got := s.get(tb, "/projects/0.1/projects/active/?"+query)
@@ -147,7 +149,9 @@ func TestFreelancerListFilters(t *testing.T) {
 	} {
 		var found struct {
 			Result struct {
-				Bids []struct{ ID int64 } `json:"bids"`
+				Bids []struct {
+					ID int64 `json:"id"`
+				} `json:"bids"`
 			} `json:"result"`
 		}
 		if err := json.Unmarshal([]byte(s.get(t, "/projects/0.1/bids/?"+tt.query.Encode()).body), &found); err != nil {

@@ -98,7 +98,7 @@ func (s *site) send(tb testing.TB, method, address, kind, body string) (answer, 
 		tb.Fatal(err)
 	}
 	if s.token != "" {
-		request.Header.Set("Freelancer-OAuth-V1", s.token)
+		request.Header.Set("Freelancer-Oauth-V1", s.token)
 	}
 	if kind != "" {
 		request.Header.Set("Content-Type", kind)

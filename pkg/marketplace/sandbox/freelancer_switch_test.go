@@ -267,9 +267,9 @@ func TestFreelancerSeed(t *testing.T) {
 	found := 0
 	for line := range strings.Lines(string(examples)) {
 		var posting struct {
-			Marketplace string
+			Marketplace string `json:"marketplace"`
 			JobID       string `json:"job_id"`
-			Title       string
+			Title       string `json:"title"`
 		}
 		if err := json.Unmarshal([]byte(line), &posting); err != nil {
 			t.Fatal(err)

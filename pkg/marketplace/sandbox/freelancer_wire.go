@@ -195,14 +195,14 @@ func (f *freelancer) view(p *Project, description, jobs bool) object {
 
 // closedView is what the API has to say of a project that is not open.
 func (f *freelancer) closedView(p *Project) object {
-	view, count, average := object{}, 0, 0.0
+	view := object{}
 	for name, member := range f.view(p, false, false) {
 		switch name {
 		case "id", "owner_id", "title", "status", "seo_url", "type", "bidperiod", "frontend_project_status", "deleted":
 			view[name] = member
 		}
 	}
-	count, average = f.statistics(p)
+	count, average := f.statistics(p)
 	view["currency"] = currencyOf(p.Currency).object()
 	view["budget"] = object{"minimum": p.Minimum, "maximum": p.Maximum}
 	view["bid_stats"] = object{"bid_count": count, "bid_avg": average}
