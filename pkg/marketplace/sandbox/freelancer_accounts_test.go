@@ -79,6 +79,9 @@ func TestFreelancerSignIn(t *testing.T) {
 		t.Error("the tokens are the old ones")
 	}
 
+	stolen := s.exchange(t, code[0], code[1], "code", s.authorized(t, "authorize", "").Get("code"), "redirect_uri", code[5]).json(t)["refresh_token"].(string)
+	wantPayload(t, s.exchange(t, "grant_type", "refresh_token", "refresh_token", stolen, "client_id", "other"), 400, invalidGrantPayload)
+
 	// Tokens that have ended are refused, until they are renewed.
 	s.token = rotated["access_token"].(string)
 	s.get(t, "/users/0.1/self/").id(t)
@@ -99,7 +102,7 @@ func TestFreelancerSignIn(t *testing.T) {
 			t.Errorf("entry %+v", e)
 		}
 	}
-	if count[sandbox.Authorize] != 2 || count[sandbox.Token] != 5 {
+	if count[sandbox.Authorize] != 3 || count[sandbox.Token] != 7 {
 		t.Errorf("journal %v", count)
 	}
 }

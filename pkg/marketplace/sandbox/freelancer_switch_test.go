@@ -195,8 +195,12 @@ func TestFreelancerRetractRules(t *testing.T) {
 	}
 	wantPayload(t, s.bid(t, id), 200, strings.ReplaceAll(retractedPayload, "…", text), volatile...)
 
+	stranger, err := s.PlaceByHand(sandbox.HandPlacedBid{ProjectID: 39812345, BidderID: 73000001, Amount: 300, Period: 5})
+	if err != nil || s.SetStatus(stranger, marketplace.Withdrawn) != nil {
+		t.Fatal(err)
+	}
 	s.setRules(t, sandbox.FreelancerRules{Rebid: sandbox.RebidSameID})
-	if again := s.place(t, form(project)).id(t); again != id || len(s.Bids()) != 1 || s.count(isLive) != 1 {
+	if again := s.place(t, form(project)).id(t); again != id || len(s.Bids()) != 2 || s.count(isLive) != 1 {
 		t.Errorf("bid again as %s, want %s: %+v", again, id, s.Bids())
 	}
 	s.setRules(t, sandbox.FreelancerRules{AwardBeforeRetract: true})
@@ -232,10 +236,13 @@ func TestFreelancerProjects(t *testing.T) {
 	if err != nil || added.Status != "active" || added.SEOURL != "a-skill/new-one" || added.Maximum != 750 || time.Since(added.UpdatedAt) > time.Minute {
 		t.Fatalf("%+v, %v", added, err)
 	}
-	s.place(t, form(strconv.FormatInt(added.ID, 10))).id(t)
-	view := s.get(t, "/projects/0.1/projects/"+strconv.FormatInt(added.ID, 10)+"/").json(t)["result"].(map[string]any)
-	if stats := view["bid_stats"].(map[string]any); stats["bid_count"] != 1.0 || stats["bid_avg"] != 480.0 {
-		t.Errorf("statistics %v, want our bid", stats)
+	id := s.place(t, form(strconv.FormatInt(added.ID, 10))).id(t)
+	for _, want := range []float64{1, 0} {
+		view := s.get(t, "/projects/0.1/projects/"+strconv.FormatInt(added.ID, 10)+"/").json(t)["result"].(map[string]any)
+		if stats := view["bid_stats"].(map[string]any); stats["bid_count"] != want || stats["bid_avg"] != want*480 {
+			t.Errorf("statistics %v, want %v bids", stats, want)
+		}
+		s.retract(t, id)
 	}
 	if err := s.SetProjectStatus(added.ID, "closed"); err != nil {
 		t.Fatal(err)

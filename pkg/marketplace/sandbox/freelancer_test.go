@@ -87,12 +87,14 @@ func TestFreelancerBidPayloads(t *testing.T) {
 	wantPayload(t, s.place(t, form(project)), 409, duplicatePayload)
 	wantPayload(t, s.place(t, strings.Replace(form("39812407"), ":50", ":19", 1)), 400, badFormPayload)
 
+	waiting := as(awardedPayload, `"awarded"`, `"pending"`, `"incomplete"`, `null`, `"in_progress"`, `"active"`, `:1795503600`, `:null`)
 	for _, step := range []struct {
 		status     marketplace.Status
 		documented string
 	}{
-		{sandbox.AwardPending, as(awardedPayload, `"awarded"`, `"pending"`, `"incomplete"`, `null`, `"in_progress"`, `"active"`, `:1795503600`, `:null`)},
+		{sandbox.AwardPending, waiting},
 		{marketplace.Accepted, as(awardedPayload)},
+		{sandbox.AwardPending, waiting},
 		{marketplace.Rejected, as(one, `"award_status":null`, `"award_status":"rejected"`)},
 		{marketplace.Withdrawn, as(retractedPayload)},
 		{marketplace.Submitted, one},
@@ -124,6 +126,9 @@ func TestFreelancerBidPayloads(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(s.list(t).body), &got); err != nil || len(got.Result.Bids) != 2 {
 		t.Fatalf("%+v, %v", got, err)
+	}
+	if journal := s.Journal(); journal[len(journal)-1].ExternalID != again {
+		t.Errorf("the journal says that the look-up found %s, want the live bid %s", journal[len(journal)-1].ExternalID, again)
 	}
 	for i, want := range documented.Result.Bids {
 		seen := got.Result.Bids[i]
@@ -239,6 +244,7 @@ func TestFreelancerAuthentication(t *testing.T) {
 		{"none", "X-None", "x", "/projects/0.1/projects/39812345/", 401},
 		{"none, to search", "X-None", "x", "/projects/0.1/projects/active/", 200},
 		{"another, to search", "Freelancer-OAuth-V1", "x", "/projects/0.1/projects/active/", 401},
+		{"another bearer, to search", "Authorization", "Bearer x", "/projects/0.1/projects/active/", 401},
 	} {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+tt.path, http.NoBody)
 		request.Header.Set(tt.header, tt.value)
