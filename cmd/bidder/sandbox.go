@@ -43,7 +43,7 @@ where nobody knows what Freelancer.com does; see docs/sandbox.md.`,
   BIDDER_EMBEDDED=true bidder --config examples/sandbox.yaml run --postings examples/postings.ndjson --cached-at now
   curl -s localhost:8095/bids
   curl -s localhost:8095/admin/faults -d '{"do":"answer","when":"after","status":500,"count":3}'
-  curl -s localhost:8095/freelancer/api/projects/0.1/projects/active/?query=golang
+  curl -s 'localhost:8095/freelancer/api/projects/0.1/projects/active/?query=golang'
   curl -s localhost:8095/admin/freelancer/rules -d '{"retract_encoding":"any"}'`,
 		Args: cobra.NoArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {

@@ -26,7 +26,7 @@ const (
 )
 
 // tokenHeader is the API's own header for access tokens: Freelancer-OAuth-V1, as Go spells it.
-const tokenHeader = "Freelancer-Oauth-V1"
+const tokenHeader = "Freelancer-Oauth-V1" //nolint:gosec // the name of a header
 
 // The values of [FreelancerRules].
 const (
