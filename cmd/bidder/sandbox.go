@@ -17,7 +17,7 @@ import (
 
 func (a *app) sandboxCommand() *cobra.Command {
 	var listen string
-	var forgetful, duplicates bool
+	var forgetful, duplicates, anyProject bool
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "Run a local marketplace to try everything on",
@@ -25,12 +25,26 @@ func (a *app) sandboxCommand() *cobra.Command {
 as it is told. Marketplaces with the handler sandbox bid on it. What it holds is gone
 when it ends.
 
-Its page is at /, its bids are at /bids, every request it saw is at /journal, and
-POST /admin/faults makes it fail; see docs/bridge.md.`,
+It also speaks the Freelancer.com API, with some projects to find and to bid on. To
+have the handler freelancer call it instead of Freelancer.com:
+
+  marketplaces:
+    freelancer:
+      handler: freelancer
+      base_url: http://127.0.0.1:8095/freelancer/api
+      accounts_url: http://127.0.0.1:8095/freelancer/accounts
+      allow_private_networks: true
+      token_env: FREELANCER_TOKEN       # export FREELANCER_TOKEN=` + sandbox.FreelancerToken + `
+
+Its page is at /, its bids are at /bids, every request it saw is at /journal,
+POST /admin/faults makes it fail, and POST /admin/freelancer/rules changes what it does
+where nobody knows what Freelancer.com does; see docs/sandbox.md.`,
 		Example: `  bidder sandbox &
   BIDDER_EMBEDDED=true bidder --config examples/sandbox.yaml run --postings examples/postings.ndjson --cached-at now
   curl -s localhost:8095/bids
-  curl -s localhost:8095/admin/faults -d '{"do":"answer","when":"after","status":500,"count":3}'`,
+  curl -s localhost:8095/admin/faults -d '{"do":"answer","when":"after","status":500,"count":3}'
+  curl -s 'localhost:8095/freelancer/api/projects/0.1/projects/active/?query=golang'
+  curl -s localhost:8095/admin/freelancer/rules -d '{"retract_encoding":"any"}'`,
 		Args: cobra.NoArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {
 			if _, err := a.load(cmd, false); err != nil {
@@ -42,7 +56,8 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 			}
 			server := sandbox.New(sandbox.Options{
 				Rules: sandbox.Rules{Idempotent: !forgetful, NaturalKey: !duplicates}, Secrets: []config.Secret{sandbox.Secret()},
-				Observe: a.showRequest,
+				Freelancer: sandbox.FreelancerRules{Duplicates: duplicates, AnyProject: anyProject},
+				Observe:    a.showRequest,
 			})
 			fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
 			err = server.Serve(cmd.Context(), listener)
@@ -52,6 +67,7 @@ POST /admin/faults makes it fail; see docs/bridge.md.`,
 	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")
 	cmd.Flags().BoolVar(&forgetful, "forgetful", false, "ignore idempotency keys")
 	cmd.Flags().BoolVar(&duplicates, "duplicates", false, "take a second live bid on a posting")
+	cmd.Flags().BoolVar(&anyProject, "any-project", false, "let every project id exist at the Freelancer.com API, and be open")
 	return cmd
 }
 
@@ -61,7 +77,7 @@ func (a *app) showRequest(e sandbox.Entry) {
 	if e.State == sandbox.Dropped {
 		answer = "no answer"
 	}
-	fmt.Fprintf(a.stdout, "%-8s %-9s %s %s %s\n", e.Op, answer, e.Marketplace, printable(e.JobID, 64), printable(e.ExternalID, 40))
+	fmt.Fprintf(a.stdout, "%-9s %-9s %s %s %s\n", e.Op, answer, e.Marketplace, printable(e.JobID, 64), printable(e.ExternalID, 40))
 }
 
 type bridgeReport struct {

@@ -110,3 +110,40 @@ func TestBridge(t *testing.T) {
 	m.wantCalls(sandbox.Place, 2)
 	m.wantCount(1, "bids WHERE review_reason = 'unresolved'")
 }
+
+// TestSandboxFreelancer: the sandbox speaks the Freelancer.com API as its flags say, and as its help says.
+func TestSandboxFreelancer(t *testing.T) {
+	t.Parallel()
+	help := call{args: []string{"sandbox", "--help"}}.run(t).want(t, 0).stdout
+	for _, want := range []string{"/freelancer/api", "/freelancer/accounts", sandbox.FreelancerToken} {
+		if !strings.Contains(help, want) {
+			t.Errorf("the help lacks %s:\n%s", want, help)
+		}
+	}
+	const bid = `{"project_id":7,"bidder_id":84120077,"amount":480,"period":10,"milestone_percentage":50}`
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, tt := range []struct {
+		args   []string
+		status []int
+	}{
+		{nil, []int{404, 404}},
+		{[]string{"--any-project"}, []int{200, 409}},
+		{[]string{"--any-project", "--duplicates"}, []int{200, 200}},
+	} {
+		sandboxed, url := sandboxProcess(t, tt.args...)
+		for i, want := range tt.status {
+			request, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, url+sandbox.FreelancerAPI+"/projects/0.1/bids/", strings.NewReader(bid))
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Authorization", "Bearer "+sandbox.FreelancerToken)
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("%v: POST %d is answered %d, want %d", tt.args, i+1, response.StatusCode, want)
+			}
+		}
+		eventually(t, "it shows what it saw", func() bool { return strings.Count(sandboxed.stdout.String(), "freelancer 7") == 2 })
+	}
+}

@@ -19,7 +19,7 @@ import (
 const (
 	// maxWait bounds how long a request for held requests waits.
 	maxWait = time.Minute
-	// shown is how many bids and requests the page has.
+	// shown is how many bids, requests and projects the page has.
 	shown = 200
 )
 
@@ -110,17 +110,19 @@ func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 	if !readJSON(w, r, &asked) {
 		return
 	}
-	switch asked.Status {
-	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
-	default:
-		problem(http.StatusBadRequest, "invalid_status", "status is submitted, accepted, rejected, withdrawn or expired").write(w)
-		return
-	}
-	if err := s.SetStatus(r.PathValue("id"), asked.Status); errors.Is(err, ErrNotFound) {
+	done(w, s.SetStatus(r.PathValue("id"), asked.Status))
+}
+
+// done answers with what came of a change.
+func done(w http.ResponseWriter, err error) {
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, ErrNotFound):
 		problem(http.StatusNotFound, "not_found", err.Error()).write(w)
-		return
+	default:
+		problem(http.StatusBadRequest, "invalid", err.Error()).write(w)
 	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // page shows bids as they arrive, the newest first.
@@ -131,7 +133,8 @@ func (s *Server) page(page *template.Template) http.HandlerFunc {
 			Total, Live, Requests int
 			Bids                  []Bid
 			Journal               []Entry
-		}{Total: len(bids), Requests: len(journal)}
+			Projects              []Project
+		}{Total: len(bids), Requests: len(journal), Projects: s.Projects()}
 		for _, bid := range bids {
 			if bid.isLive() {
 				view.Live++
@@ -140,6 +143,7 @@ func (s *Server) page(page *template.Template) http.HandlerFunc {
 		slices.Reverse(bids)
 		slices.Reverse(journal)
 		view.Bids, view.Journal = bids[:min(shown, len(bids))], journal[:min(shown, len(journal))]
+		view.Projects = view.Projects[:min(shown, len(view.Projects))]
 		var out bytes.Buffer
 		if err := page.Execute(&out, view); err != nil {
 			problem(http.StatusInternalServerError, "", "the page cannot be shown").write(w)

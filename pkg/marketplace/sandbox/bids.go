@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -16,9 +15,6 @@ import (
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
 )
-
-// maxBody bounds requests, in bytes.
-const maxBody = 1 << 20
 
 // Bid is a bid that the sandbox has.
 type Bid struct {
@@ -32,6 +28,8 @@ type Bid struct {
 	Currency       string             `json:"currency"`
 	PeriodDays     int32              `json:"period_days"`
 	Proposal       string             `json:"proposal"`
+	BidderID       int64              `json:"bidder_id,omitempty"` // at the Freelancer.com API
+	ByHand         bool               `json:"by_hand,omitempty"`   // as above: it came through the administration
 	Status         marketplace.Status `json:"status"`
 	PlacedAt       time.Time          `json:"placed_at"`
 	VisibleAt      time.Time          `json:"visible_at"` // from when look-ups find it
@@ -39,8 +37,12 @@ type Bid struct {
 	WithdrawReason string             `json:"withdraw_reason"`
 }
 
+// AwardPending is the status of a bid at the Freelancer.com API that has been awarded, and
+// waits for its bidder to agree.
+const AwardPending marketplace.Status = "award_pending"
+
 func (b *Bid) isLive() bool {
-	return b.Status == marketplace.Submitted || b.Status == marketplace.Accepted
+	return b.Status == marketplace.Submitted || b.Status == marketplace.Accepted || b.Status == AwardPending
 }
 
 // Bids returns all bids in the order in which they were placed.
@@ -54,8 +56,12 @@ func (s *Server) Bids() []Bid {
 	return bids
 }
 
-// ErrNotFound says that the sandbox has no such bid.
-var ErrNotFound = errors.New("the sandbox has no such bid")
+var (
+	// ErrNotFound says that the sandbox has no such bid, or project.
+	ErrNotFound = errors.New("the sandbox has no such thing")
+	// ErrStatus says that a bid or a project cannot be in this status.
+	ErrStatus = errors.New("there is no such status here")
+)
 
 // SetStatus changes a bid as its client would: awards it, rejects it, lets it expire.
 func (s *Server) SetStatus(externalID string, status marketplace.Status) error {
@@ -63,10 +69,18 @@ func (s *Server) SetStatus(externalID string, status marketplace.Status) error {
 	defer s.mu.Unlock()
 	at := slices.IndexFunc(s.bids, func(b *Bid) bool { return b.ExternalID == externalID })
 	if at < 0 {
-		return fmt.Errorf("%s: %w", externalID, ErrNotFound)
+		return fmt.Errorf("bid %s: %w", externalID, ErrNotFound)
 	}
-	s.change(s.bids[at], status)
-	return nil
+	if bid := s.freelancer.bids[externalID]; bid != nil {
+		return bid.decide(status)
+	}
+	switch status {
+	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
+		s.change(s.bids[at], status)
+		return nil
+	default:
+		return fmt.Errorf("%w: %q, bids of connectors are submitted, accepted, rejected, withdrawn or expired", ErrStatus, status)
+	}
 }
 
 func (s *Server) change(bid *Bid, status marketplace.Status) {
@@ -76,15 +90,6 @@ func (s *Server) change(bid *Bid, status marketplace.Status) {
 	} else if s.live[job] == bid {
 		delete(s.live, job)
 	}
-}
-
-// call is a request on its way.
-type call struct {
-	marketplace string
-	entry       *Entry
-	request     *http.Request
-	body        []byte
-	message     message
 }
 
 // message is the body of placements and withdrawals.
@@ -104,122 +109,52 @@ type message struct {
 	} `json:"data"`
 }
 
-// reply is an answer. A status of 0 drops the connection instead.
-type reply struct {
-	status     int
-	retryAfter int
-	body       map[string]any
-}
-
-func problem(status int, code, detail string) reply {
-	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail}
-	if code != "" {
-		body["code"] = code
-	}
-	return reply{status: status, body: body}
-}
-
-func (r reply) code() string {
-	code, _ := r.body["code"].(string)
-	return code
-}
-
-func (r reply) write(w http.ResponseWriter) {
-	if r.status == 0 {
-		panic(http.ErrAbortHandler) // this is how net/http closes a connection without an answer
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if r.status >= http.StatusBadRequest {
-		w.Header().Set("Content-Type", "application/problem+json")
-	}
-	if r.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(r.retryAfter))
-	}
-	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(r.body) //nolint:errchkjson // it has texts, numbers and booleans; the other side may be gone
-}
-
-// operation answers a request: checks it, lets faults happen, and writes it down.
-func (s *Server) operation(op Op, handle func(*call) reply) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-		if err != nil {
-			problem(http.StatusRequestEntityTooLarge, marketplace.CodeInvalidRequest, "the body is longer than a mebibyte, or incomplete").write(w)
-			return
+// connector is the protocol of connectors.
+func (s *Server) connector() protocol {
+	return protocol{read: s.read, check: s.check, told: func(_ *call, f Fault) reply {
+		answer := problem(f.Status, f.Code, "the sandbox was told to answer this")
+		if f.Status < http.StatusMultipleChoices {
+			answer = reply{status: f.Status, body: map[string]any{"status": "pending"}}
 		}
-		c := s.receive(op, r, body)
-		answer := s.check(c)
-		if answer.body == nil {
-			answer = s.answer(c, handle)
-		}
-		s.note(c.entry, func(e *Entry) {
-			e.State, e.EndedAt = Answered, new(time.Now())
-			if e.Status, e.Code = answer.status, answer.code(); answer.status == 0 {
-				e.State = Dropped
-			}
-		})
-		answer.write(w)
-	}
+		return answer.with("Retry-After", f.wait())
+	}}
 }
 
-// receive writes a request into the journal.
-func (s *Server) receive(op Op, r *http.Request, body []byte) *call {
-	c := &call{marketplace: r.PathValue("marketplace"), request: r, body: body}
-	_ = json.Unmarshal(body, &c.message) // what is missing then is refused where it matters
-	key, _ := strconv.Unquote(r.Header.Get("Idempotency-Key"))
-	if op == Lookup {
-		key = r.PathValue("key")
+func (s *Server) read(c *call) {
+	r := c.request
+	_ = json.Unmarshal(c.body, &c.message) // what is missing then is refused where it matters
+	e := c.entry
+	e.Marketplace, e.MessageID, e.JobID = r.PathValue("marketplace"), r.Header.Get(signature.IDHeader), c.message.Data.JobID
+	e.Key, _ = strconv.Unquote(r.Header.Get("Idempotency-Key"))
+	if e.Op == Lookup {
+		e.Key = r.PathValue("key")
 	}
-	_, bidID, _ := strings.Cut(key, "-")
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.entry = &Entry{
-		Seq: int64(len(s.journal) + 1), At: time.Now(), Marketplace: c.marketplace, Op: op, Key: key, MessageID: r.Header.Get(signature.IDHeader),
-		Attempt: r.Header.Get("X-Bidder-Attempt"), JobID: c.message.Data.JobID, BidID: bidID, State: Received,
-	}
-	bid := s.byKey[pair{c.marketplace, key}]
-	if op == Withdraw {
-		c.entry.ExternalID = r.PathValue("id")
-		bid = s.byID[pair{c.marketplace, c.entry.ExternalID}]
+	_, e.BidID, _ = strings.Cut(e.Key, "-")
+	bid := s.byKey[pair{e.Marketplace, e.Key}]
+	if e.Op == Withdraw {
+		e.ExternalID = r.PathValue("id")
+		bid = s.byID[pair{e.Marketplace, e.ExternalID}]
 	}
 	if bid != nil {
-		c.entry.JobID, c.entry.BidID = bid.JobID, bid.BidID
+		e.JobID, e.BidID = bid.JobID, bid.BidID
 	}
-	s.journal = append(s.journal, c.entry)
-	return c
 }
 
-// check returns a refusal, or a reply without a body.
-func (s *Server) check(c *call) reply {
+// check sees to signatures and keys.
+func (s *Server) check(c *call) (reply, bool) {
 	keys := make([][]byte, len(s.opts.Secrets))
 	for i, secret := range s.opts.Secrets {
 		keys[i] = []byte(secret.Reveal())
 	}
 	if len(keys) > 0 {
 		if err := signature.Verify(c.request.Header, keys, time.Now(), c.body); err != nil {
-			return problem(http.StatusUnauthorized, marketplace.CodeAuthFailed, err.Error())
+			return problem(http.StatusUnauthorized, marketplace.CodeAuthFailed, err.Error()), true
 		}
 	}
 	if c.entry.Key == "" {
-		return problem(http.StatusBadRequest, marketplace.CodeInvalidRequest, `Idempotency-Key is missing, or not a string in quotes`)
+		return problem(http.StatusBadRequest, marketplace.CodeInvalidRequest, `Idempotency-Key is missing, or not a string in quotes`), true
 	}
-	return reply{}
-}
-
-// answer lets faults happen before and after what the marketplace does.
-func (s *Server) answer(c *call, handle func(*call) reply) reply {
-	if instead, ends := s.suffer(c, Before); ends {
-		return instead
-	}
-	answer := handle(c)
-	if instead, ends := s.suffer(c, After); ends {
-		return instead
-	}
-	if answer.status == http.StatusCreated && s.take(c, isDo(NoID)) != nil {
-		return reply{status: answer.status, body: map[string]any{"status": answer.body["status"]}}
-	}
-	return answer
+	return reply{}, false
 }
 
 // place stores a bid, unless the key or the posting stands against it.
@@ -233,24 +168,23 @@ func (s *Server) place(c *call) reply {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, job := pair{c.marketplace, c.entry.Key}, pair{c.marketplace, data.JobID}
-	rules, sum := s.rules(c.marketplace), sha256.Sum256(c.body)
+	key, job := pair{c.entry.Marketplace, c.entry.Key}, pair{c.entry.Marketplace, data.JobID}
+	rules, sum := s.rules(c.entry.Marketplace), sha256.Sum256(c.body)
 	if before := s.keys[key]; rules.Idempotent && before != nil {
-		if before.body != sum {
+		if before.sum != sum {
 			return problem(http.StatusUnprocessableEntity, marketplace.CodeIdempotencyKeyReuse, "the key came with another body before")
 		}
-		c.entry.ExternalID, _ = before.answer.body["external_bid_id"].(string)
+		c.entry.ExternalID = before.bid
 		return before.answer
 	}
 	if other := s.live[job]; rules.NaturalKey && other != nil {
-		answer := problem(http.StatusConflict, marketplace.CodeDuplicateBid, "there is a live bid on this posting")
-		answer.body["external_bid_id"] = other.ExternalID
 		c.entry.ExternalID = other.ExternalID
-		return answer
+		return problem(http.StatusConflict, marketplace.CodeDuplicateBid, "there is a live bid on this posting",
+			map[string]any{"external_bid_id": other.ExternalID})
 	}
 	now := time.Now()
 	bid := &Bid{
-		ExternalID: s.prefix + strconv.Itoa(len(s.bids)+1), Marketplace: c.marketplace, BidID: data.BidID, Key: key.name, JobID: data.JobID,
+		ExternalID: s.prefix + strconv.Itoa(len(s.bids)+1), Marketplace: c.entry.Marketplace, BidID: data.BidID, Key: key.name, JobID: data.JobID,
 		JobURL: data.JobURL, Amount: data.Amount, Currency: data.Currency, PeriodDays: data.PeriodDays, Proposal: data.Proposal,
 		Status: marketplace.Submitted, PlacedAt: now, VisibleAt: now, UpdatedAt: now,
 	}
@@ -258,15 +192,15 @@ func (s *Server) place(c *call) reply {
 		bid.VisibleAt = now.Add(lag.delay())
 	}
 	s.bids = append(s.bids, bid)
-	s.byID[pair{c.marketplace, bid.ExternalID}], s.live[job] = bid, bid
+	s.byID[pair{c.entry.Marketplace, bid.ExternalID}], s.live[job] = bid, bid
 	if s.byKey[key] == nil {
 		s.byKey[key] = bid
 	}
 	c.entry.ExternalID, c.entry.Stored = bid.ExternalID, true
 	answer := reply{status: http.StatusCreated, body: map[string]any{
 		"external_bid_id": bid.ExternalID, "status": bid.Status, "placed_at": now.UTC().Format(time.RFC3339Nano),
-	}}
-	s.keys[key] = &keyed{body: sum, answer: answer}
+	}, noID: map[string]any{"status": bid.Status}}
+	s.keys[key] = &keyed{sum: sum, answer: answer, bid: bid.ExternalID}
 	return answer
 }
 
@@ -274,7 +208,7 @@ func (s *Server) place(c *call) reply {
 func (s *Server) lookup(c *call) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bid := s.byKey[pair{c.marketplace, c.entry.Key}]
+	bid := s.byKey[pair{c.entry.Marketplace, c.entry.Key}]
 	if bid == nil || time.Now().Before(bid.VisibleAt) {
 		return reply{status: http.StatusOK, body: map[string]any{"found": false, "definitive": true}}
 	}
@@ -289,7 +223,7 @@ func (s *Server) withdraw(c *call) reply {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bid := s.byID[pair{c.marketplace, c.entry.ExternalID}]
+	bid := s.byID[pair{c.entry.Marketplace, c.entry.ExternalID}]
 	switch {
 	case bid == nil:
 		return problem(http.StatusNotFound, marketplace.CodeNotFound, "there is no such bid")

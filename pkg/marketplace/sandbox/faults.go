@@ -100,8 +100,8 @@ func (f Fault) objection() string {
 	switch {
 	case !slices.Contains([]Do{Answer, Drop, Slow, Hold, NoID, Lag}, f.Do):
 		return "do is one of answer, drop, slow, hold, no_id and lag"
-	case !slices.Contains([]Op{"", Place, Lookup, Withdraw}, f.Op):
-		return "op is place, lookup or withdraw"
+	case !slices.Contains([]Op{"", Place, Lookup, Withdraw, Self, Search, ReadProject, Authorize, Token}, f.Op):
+		return "op is one of place, lookup, withdraw, self, search, project, authorize and token"
 	case !slices.Contains([]When{"", Before, After}, f.When):
 		return "when is before or after"
 	case (f.Do == NoID || f.Do == Lag) && f.Op != Place:
@@ -193,12 +193,7 @@ func (s *Server) suffer(c *call, when When) (reply, bool) {
 		last = f.ID
 		switch f.Do {
 		case Answer:
-			answer := problem(f.Status, f.Code, "the sandbox was told to answer this")
-			if f.Status < 300 {
-				answer.body = map[string]any{"status": "pending"}
-			}
-			answer.retryAfter = f.RetryAfter
-			return answer, true
+			return c.protocol.told(c, f.Fault), true
 		case Slow:
 			if !s.sleep(f.delay()) {
 				return reply{}, true

@@ -5,11 +5,16 @@ import "time"
 // Op is one of the operations of a marketplace.
 type Op string
 
-// The operations.
+// The operations. Those from Self on are of the Freelancer.com API alone.
 const (
-	Place    Op = "place"
-	Lookup   Op = "lookup"
-	Withdraw Op = "withdraw"
+	Place       Op = "place"
+	Lookup      Op = "lookup"
+	Withdraw    Op = "withdraw"
+	Self        Op = "self"
+	Search      Op = "search"
+	ReadProject Op = "project"
+	Authorize   Op = "authorize"
+	Token       Op = "token"
 )
 
 // State is how far a request has come.
@@ -34,8 +39,9 @@ type Entry struct {
 	Attempt     string     `json:"attempt"`
 	JobID       string     `json:"job_id"`
 	BidID       string     `json:"bid_id"`
-	ExternalID  string     `json:"external_bid_id"` // of the bid that it asked about, stored or found
-	Stored      bool       `json:"stored"`          // it placed or withdrew this bid
+	BidderID    int64      `json:"bidder_id,omitempty"` // of the Freelancer.com API: who bids, else who calls
+	ExternalID  string     `json:"external_bid_id"`     // of the bid that it asked about, stored or found
+	Stored      bool       `json:"stored"`              // it placed or withdrew this bid
 	State       State      `json:"state"`
 	Status      int        `json:"status"` // 0 without an answer
 	Code        string     `json:"code"`   // of a problem
@@ -43,7 +49,7 @@ type Entry struct {
 	EndedAt     *time.Time `json:"ended_at"`
 }
 
-// Journal returns all requests for bids, look-ups and withdrawals so far.
+// Journal returns all requests of marketplaces' callers so far, not those of administration.
 func (s *Server) Journal() []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()

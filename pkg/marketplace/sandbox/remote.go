@@ -72,6 +72,54 @@ func (r Remote) SetStatus(ctx context.Context, externalID string, status marketp
 	return r.call(ctx, http.MethodPost, "/admin/bids/"+url.PathEscape(externalID)+"/status", map[string]any{"status": status}, nil)
 }
 
+// FreelancerRules returns what the Freelancer.com API does now.
+func (r Remote) FreelancerRules(ctx context.Context) (rules FreelancerRules, err error) {
+	err = r.call(ctx, http.MethodGet, "/admin/freelancer/rules", nil, &rules)
+	return rules, err
+}
+
+// SetFreelancerRules changes what the API does with the requests that come from now on.
+func (r Remote) SetFreelancerRules(ctx context.Context, rules FreelancerRules) error {
+	return r.call(ctx, http.MethodPost, "/admin/freelancer/rules", rules, nil)
+}
+
+// Projects returns the projects that a search looks through.
+func (r Remote) Projects(ctx context.Context) ([]Project, error) {
+	var projects listing[Project]
+	err := r.call(ctx, http.MethodGet, "/admin/freelancer/projects", nil, &projects)
+	return projects.Items, err
+}
+
+// AddProject adds a project, or replaces the one with its id.
+func (r Remote) AddProject(ctx context.Context, p Project) (added Project, err error) {
+	err = r.call(ctx, http.MethodPost, "/admin/freelancer/projects", p, &added)
+	return added, err
+}
+
+// SetProjectStatus closes a project, or opens it again.
+func (r Remote) SetProjectStatus(ctx context.Context, id int64, status string) error {
+	return r.call(ctx, http.MethodPost, fmt.Sprintf("/admin/freelancer/projects/%d/status", id), map[string]any{"status": status}, nil)
+}
+
+// PlaceByHand places a bid without the API, and returns its id.
+func (r Remote) PlaceByHand(ctx context.Context, placed HandPlacedBid) (externalID string, err error) {
+	var bid struct {
+		ExternalID string `json:"external_bid_id"`
+	}
+	err = r.call(ctx, http.MethodPost, "/admin/freelancer/bids", placed, &bid)
+	return bid.ExternalID, err
+}
+
+// AddFreelancerUser adds somebody who may call the API.
+func (r Remote) AddFreelancerUser(ctx context.Context, u FreelancerUser) error {
+	return r.call(ctx, http.MethodPost, "/admin/freelancer/users", u, nil)
+}
+
+// ExpireTokens ends the access tokens that the accounts host has given out.
+func (r Remote) ExpireTokens(ctx context.Context) error {
+	return r.call(ctx, http.MethodPost, "/admin/freelancer/tokens/expire", nil, nil)
+}
+
 func (r Remote) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader = http.NoBody
 	if in != nil {

@@ -1,5 +1,6 @@
-// Package sandbox is a marketplace to try everything on. It speaks the protocol of
-// connectors, keeps its bids in memory, writes down every request, and fails as it is told.
+// Package sandbox is a marketplace to try everything on. It speaks the protocol of connectors
+// and that of the Freelancer.com API, keeps its bids in memory, writes down every request, and
+// fails as it is told. docs/sandbox.md is its manual.
 package sandbox
 
 import (
@@ -33,6 +34,8 @@ type Options struct {
 	// Secrets are the keys of which one must have signed each call. Without any, signatures
 	// do not matter.
 	Secrets []config.Secret
+	// Freelancer is how the Freelancer.com API behaves.
+	Freelancer FreelancerRules
 	// Observe, unless nil, is called with each request when it has ended, from several goroutines.
 	Observe func(Entry)
 }
@@ -79,6 +82,8 @@ type Server struct {
 	faultID int64
 	held    int
 	changed chan struct{} // closed at the next change of held
+
+	freelancer *freelancer
 }
 
 // pair is a marketplace and something of it.
@@ -86,8 +91,9 @@ type pair struct{ marketplace, name string }
 
 // keyed is what a marketplace remembers of an idempotency key.
 type keyed struct {
-	body   [sha256.Size]byte
+	sum    [sha256.Size]byte // of the body
 	answer reply
+	bid    string // its external id
 }
 
 // New returns a sandbox. [Server.Close] it after use.
@@ -96,11 +102,14 @@ func New(opts Options) *Server {
 		opts: opts, prefix: "sb-" + uuid.NewString()[:8] + "-", closed: make(chan struct{}), changed: make(chan struct{}),
 		byID: map[pair]*Bid{}, byKey: map[pair]*Bid{}, live: map[pair]*Bid{}, keys: map[pair]*keyed{},
 	}
+	s.freelancer = newFreelancer(s, opts.Freelancer)
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /{marketplace}/bids", s.operation(Place, s.place))
-	mux.HandleFunc("GET /{marketplace}/bids/by-key/{key}", s.operation(Lookup, s.lookup))
-	mux.HandleFunc("POST /{marketplace}/bids/{id}/withdraw", s.operation(Withdraw, s.withdraw))
+	mux.HandleFunc("POST /{marketplace}/bids", s.operation(s.connector(), Place, s.place))
+	mux.HandleFunc("GET /{marketplace}/bids/by-key/{key}", s.operation(s.connector(), Lookup, s.lookup))
+	mux.HandleFunc("POST /{marketplace}/bids/{id}/withdraw", s.operation(s.connector(), Withdraw, s.withdraw))
+	s.freelancer.route(mux)
 	s.routeAdmin(mux)
+	s.freelancer.routeAdmin(mux)
 	// A page in somebody's browser must not be able to change anything here.
 	s.handler = http.NewCrossOriginProtection().Handler(mux)
 	return s
