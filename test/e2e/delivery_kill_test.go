@@ -79,6 +79,13 @@ func lost(reach at) at {
 	}
 }
 
+// markets are where pods are killed: one that is told the bid's own key, and one that only
+// refuses a second bid on a posting.
+var markets = map[string]func(*testing.T) *market{
+	"sandbox":    func(t *testing.T) *market { t.Helper(); return setupMarket(t, hasty()) },
+	"freelancer": func(t *testing.T) *market { t.Helper(); return setupFreelancer(t, hasty(), sandbox.FreelancerRules{}) },
+}
+
 // TestKillPlacing kills a pass at every step of a placing. What is kept at the marketplace or the
 // server goes on at once, or when others have finished.
 func TestKillPlacing(t *testing.T) {
@@ -97,26 +104,28 @@ func TestKillPlacing(t *testing.T) {
 		{"before the record", lost(atRecord(sandbox.Place, "RecordPlaced")), false},
 		{"after the record", atRecord(sandbox.Place, "RecordPlaced"), false},
 	}
-	for _, tt := range tests {
-		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
-			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
-				t.Parallel()
-				m := setupMarket(t, hasty())
-				id := m.owing("1")[0]
-				victim, letGo := tt.reach(m, m.call("run"), id)
-				victim.kill()
-				if !late {
-					letGo()
-				}
-				m.converge()
-				if late {
-					letGo()
-					m.awaitHeld(0)
-					m.wantAgreement()
-				}
-				m.wantState(id, "ACTIVE", "")
-				m.wantLive(1)
-			})
+	for name, setup := range markets {
+		for _, tt := range tests {
+			for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
+				t.Run(name+", "+tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
+					t.Parallel()
+					m := setup(t)
+					id := m.owing("1")[0]
+					victim, letGo := tt.reach(m, m.call("run"), id)
+					victim.kill()
+					if !late {
+						letGo()
+					}
+					m.converge()
+					if late {
+						letGo()
+						m.awaitHeld(0)
+						m.wantAgreement()
+					}
+					m.wantState(id, "ACTIVE", "")
+					m.wantLive(1)
+				})
+			}
 		}
 	}
 }
@@ -138,32 +147,34 @@ func TestKillWithdrawing(t *testing.T) {
 		{"before the record", lost(atRecord(sandbox.Withdraw, "RecordEnded")), false},
 		{"after the record", atRecord(sandbox.Withdraw, "RecordEnded"), false},
 	}
-	for _, tt := range tests {
-		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
-			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
-				t.Parallel()
-				m := setupMarket(t, hasty())
-				id := m.placed("1")[0]
-				victim, letGo := tt.reach(m, m.call("withdraw", id, "--reason", "a mistake"), id)
-				victim.kill()
-				if !late {
-					letGo()
-				}
-				m.converge()
-				m.wantState(id, "WITHDRAWN", "")
-				if late {
-					// The posting is bid on again before the late request arrives: it must not take that bid.
-					m.env = append(m.env, "BIDDER_REBID_WINDOW=1ms")
-					m.bidder("bid", "upwork", "1").want(t, 0)
+	for name, setup := range markets {
+		for _, tt := range tests {
+			for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
+				t.Run(name+", "+tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
+					t.Parallel()
+					m := setup(t)
+					id := m.placed("1")[0]
+					victim, letGo := tt.reach(m, m.call("withdraw", id, "--reason", "a mistake"), id)
+					victim.kill()
+					if !late {
+						letGo()
+					}
 					m.converge()
-					letGo()
-					m.awaitHeld(0)
-					m.wantAgreement()
-					m.wantLive(1)
-				} else {
-					m.wantLive(0)
-				}
-			})
+					m.wantState(id, "WITHDRAWN", "")
+					if late {
+						// The posting is bid on again before the late request arrives: it must not take that bid.
+						m.env = append(m.env, "BIDDER_REBID_WINDOW=1ms")
+						m.bidder("bid", m.name, "1").want(t, 0)
+						m.converge()
+						letGo()
+						m.awaitHeld(0)
+						m.wantAgreement()
+						m.wantLive(1)
+					} else {
+						m.wantLive(0)
+					}
+				})
+			}
 		}
 	}
 }

@@ -16,12 +16,13 @@ import (
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
 )
 
-// market is a fixture whose bids on upwork go to a sandbox in the test's own process.
+// market is a fixture whose bids on one marketplace go to a sandbox in the test's own process.
 type market struct {
 	*fixture
 
+	name   string // of the marketplace: upwork unless a test says otherwise
 	server *sandbox.Server
-	url    string // where upwork is
+	url    string // where the sandbox is
 	env    []string
 }
 
@@ -40,18 +41,36 @@ func hasty() pace {
 // setupMarket starts the sandbox. More lines of configuration for upwork may follow.
 func setupMarket(t *testing.T, p pace, more ...string) *market {
 	t.Helper()
-	m := &market{fixture: setup(t)}
-	m.server, m.url = serve(t)
+	m := &market{fixture: setup(t), name: "upwork"}
+	m.server, m.url = serve(t, sandbox.FreelancerRules{})
 	m.env = m.configure(p, more...)
 	return m
 }
 
+// setupFreelancer is setupMarket with the client of Freelancer.com, at a sandbox that speaks its API
+// and keeps its promise: a second live bid on a project is refused.
+func setupFreelancer(t *testing.T, p pace, rules sandbox.FreelancerRules, more ...string) *market {
+	t.Helper()
+	m := &market{fixture: setup(t), name: sandbox.Freelancer}
+	rules.AnyProject = true
+	m.server, m.url = serve(t, rules)
+	m.env = append(m.configure(p, append([]string{"token_env: FREELANCER_TOKEN", "rate: 0"}, more...)...), "FREELANCER_TOKEN="+sandbox.FreelancerToken)
+	return m
+}
+
+// line is a posting on the marketplace.
+func (m *market) line(jobID string, more ...string) string { return lineOn(m.name, jobID, more...) }
+
 // configure returns the environment of a pod with a pace of its own.
 func (m *market) configure(p pace, more ...string) []string {
 	m.t.Helper()
+	handler, url := config.HandlerSandbox, m.url
+	if m.name == sandbox.Freelancer {
+		handler, url = config.HandlerFreelancer, m.url+sandbox.FreelancerAPI
+	}
 	lines := []string{
-		"marketplaces:", "  upwork:", "    handler: sandbox", "    allow_private_networks: true",
-		"    base_url: " + m.url, "    timeout: " + p.timeout.String(), "    settle: " + p.settle.String(),
+		"marketplaces:", "  " + m.name + ":", "    handler: " + handler, "    allow_private_networks: true",
+		"    base_url: " + url, "    timeout: " + p.timeout.String(), "    settle: " + p.settle.String(),
 	}
 	for _, line := range more {
 		lines = append(lines, "    "+line)
@@ -64,10 +83,10 @@ func (m *market) configure(p pace, more ...string) []string {
 
 // serve starts a sandbox that ends with the test. It takes a second bid on a posting, so that
 // whoever makes one is found out.
-func serve(t *testing.T) (server *sandbox.Server, url string) {
+func serve(t *testing.T, rules sandbox.FreelancerRules) (server *sandbox.Server, url string) {
 	t.Helper()
 	server = sandbox.New(sandbox.Options{
-		Rules: sandbox.Rules{Idempotent: true}, Secrets: []config.Secret{sandbox.Secret()},
+		Rules: sandbox.Rules{Idempotent: true}, Secrets: []config.Secret{sandbox.Secret()}, Freelancer: rules,
 	})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,7 +126,7 @@ func (m *market) owing(jobIDs ...string) []string {
 	m.t.Helper()
 	postings := make([]string, len(jobIDs))
 	for i, jobID := range jobIDs {
-		postings[i] = line(jobID)
+		postings[i] = m.line(jobID)
 	}
 	m.ingest(postings...)
 	m.pass(0, "--no-delivery")
@@ -191,13 +210,13 @@ func (m *market) wantAgreement() {
 	type bid struct{ ID, JobID, ExternalID, State string }
 	there := map[string]bid{}
 	for _, b := range m.server.Bids() {
-		if b.Status != marketplace.Submitted && b.Status != marketplace.Accepted {
+		if b.Status != marketplace.Submitted && b.Status != marketplace.Accepted || isStrangers(b) {
 			continue
 		}
 		if other, twice := there[b.JobID]; twice {
 			m.t.Errorf("two live bids on posting %s: %+v and %+v", b.JobID, other, b)
 		}
-		there[b.JobID] = bid{b.BidID, b.JobID, b.ExternalID, ""}
+		there[b.JobID] = bid{ownID(m, b), b.JobID, b.ExternalID, ""}
 	}
 	rows, err := m.pool.Query(m.t.Context(), `SELECT id::text, job_id, coalesce(external_bid_id, ''), coalesce(delivery_state, '')
 		FROM bids WHERE status = 'ACTIVE'`)
@@ -221,10 +240,21 @@ func (m *market) wantAgreement() {
 	}
 }
 
+// isStrangers says whether the bid is of another bidder at Freelancer.com.
+func isStrangers(b sandbox.Bid) bool { return b.BidderID != 0 && b.BidderID != sandbox.FreelancerUserID }
+
+// ownID is the id here of a bid there. Freelancer.com is not told of it: the bid's own id there stands for it.
+func ownID(m *market, b sandbox.Bid) string {
+	if b.BidID != "" {
+		return b.BidID
+	}
+	return read[string](m.fixture, "SELECT coalesce(max(id::text), 'unknown') FROM bids WHERE marketplace = $1 AND external_bid_id = $2 AND status = 'ACTIVE'", m.name, b.ExternalID)
+}
+
 // live are the ids of the bids that are live at the marketplace, in order of their placing.
 func (m *market) live() (ids []string) {
 	for _, b := range m.server.Bids() {
-		if b.Status == marketplace.Submitted || b.Status == marketplace.Accepted {
+		if (b.Status == marketplace.Submitted || b.Status == marketplace.Accepted) && !isStrangers(b) {
 			ids = append(ids, b.ExternalID)
 		}
 	}

@@ -73,8 +73,11 @@ func (c call) reading(lines ...string) call {
 
 // line is a posting on upwork with a budget of 100.00, as a line of input. More members, each
 // with a comma before it, may follow.
-func line(jobID string, more ...string) string {
-	return fmt.Sprintf(`{"marketplace":"upwork","job_id":%q,"title":"A title","budget_max":"100.00"%s}`, jobID, strings.Join(more, ""))
+func line(jobID string, more ...string) string { return lineOn("upwork", jobID, more...) }
+
+// lineOn is such a line for another marketplace.
+func lineOn(marketplace, jobID string, more ...string) string {
+	return fmt.Sprintf(`{"marketplace":%q,"job_id":%q,"title":"A title","budget_max":"100.00"%s}`, marketplace, jobID, strings.Join(more, ""))
 }
 
 // lines are the lines of n postings, and their job ids, in order.
