@@ -241,7 +241,9 @@ func (m *market) wantAgreement() {
 }
 
 // isStrangers says whether the bid is of another bidder at Freelancer.com.
-func isStrangers(b sandbox.Bid) bool { return b.BidderID != 0 && b.BidderID != sandbox.FreelancerUserID }
+func isStrangers(b sandbox.Bid) bool {
+	return b.BidderID != 0 && b.BidderID != sandbox.FreelancerUserID
+}
 
 // ownID is the id here of a bid there. Freelancer.com is not told of it: the bid's own id there stands for it.
 func ownID(m *market, b sandbox.Bid) string {
