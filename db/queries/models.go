@@ -76,6 +76,10 @@ type Bid struct {
 	WithdrawRequestedReason *string `json:"withdraw_requested_reason"`
 	// Who asked first.
 	WithdrawRequestedBy *string `json:"withdraw_requested_by"`
+	// When its status there was last looked up, or tried to be; null: a look-up is due now.
+	CheckedAt *time.Time `json:"checked_at"`
+	// When its marketplace, or a person, last said how it stands there.
+	SeenAt *time.Time `json:"seen_at"`
 }
 
 // Append-only history of everything that happened to a bid after its insert.

@@ -107,6 +107,8 @@ const (
 	Rejected  Status = "rejected"
 	Withdrawn Status = "withdrawn"
 	Expired   Status = "expired"
+	// Lost means that the client chose another bid.
+	Lost Status = "lost"
 )
 
 // Finding is what came of Lookup.

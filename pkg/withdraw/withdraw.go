@@ -136,6 +136,8 @@ func ended(l *delivery.Lease, f delivery.Finding) (delivery.Verdict, bool) {
 		return end(l, "WITHDRAWN", "expired_there"), true
 	case marketplace.Rejected:
 		return end(l, "REJECTED", "rejected_there"), true
+	case marketplace.Lost:
+		return end(l, "LOST", "lost_there"), true
 	case marketplace.Accepted:
 		return delivery.Review(delivery.ReasonAwarded), true
 	case marketplace.Submitted:

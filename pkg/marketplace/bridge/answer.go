@@ -70,7 +70,7 @@ func (r reader) found() marketplace.Finding {
 			"the answer needs found and, where that is true, an external_bid_id that can be used")}
 	}
 	switch status {
-	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
+	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired, marketplace.Lost:
 		return marketplace.Finding{Known: true, Found: true, ExternalID: id, Status: status}
 	default:
 		result := r.result(marketplace.NeedsHuman, CodeUnknownStatus, "the bid is there, in a status that bidder does not know: "+string(status))

@@ -111,9 +111,9 @@ func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch asked.Status {
-	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
+	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired, marketplace.Lost:
 	default:
-		problem(http.StatusBadRequest, "invalid_status", "status is submitted, accepted, rejected, withdrawn or expired").write(w)
+		problem(http.StatusBadRequest, "invalid_status", "status is submitted, accepted, rejected, withdrawn, expired or lost").write(w)
 		return
 	}
 	if err := s.SetStatus(r.PathValue("id"), asked.Status); errors.Is(err, ErrNotFound) {
