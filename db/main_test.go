@@ -161,7 +161,8 @@ func fill(t *testing.T, conn *pgxpool.Pool) map[string]int64 {
 		INSERT INTO bid_events (bid_id, actor, from_status, to_status, detail)
 		SELECT id, 'engine', 'ACTIVE', status, '{"why": "test"}' FROM bids;
 		INSERT INTO accounts (marketplace) VALUES ('upwork');
-		INSERT INTO accounts VALUES ('*', 'second', now(), now(), now(), 'storm', 'ann');`)
+		INSERT INTO accounts VALUES ('*', 'second', now(), now(), now(), 'storm', 'ann');
+		INSERT INTO callbacks (marketplace, webhook_id) VALUES ('upwork', 'msg-1');`)
 	counts := map[string]int64{}
 	for _, table := range column[string](t, conn, "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()") {
 		counts[table] = value[int64](t, conn, "SELECT count(*) FROM "+table)
@@ -179,7 +180,7 @@ func listing(t *testing.T, conn querier, schema string) []string {
 		WITH space AS (SELECT oid FROM pg_namespace WHERE nspname = $1)
 		SELECT format('class %s %s %s', c.relkind, c.relname, c.reloptions) FROM pg_class c WHERE relnamespace = (TABLE space)
 		UNION ALL
-		SELECT format('column %s %s %s %s %s %s', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, l.collname)
+		SELECT format('column %s %s %s %s %s %s', c.relname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, l.collname)
 		FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_collation l ON l.oid = a.attcollation
 		WHERE c.relnamespace = (TABLE space) AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 		UNION ALL
