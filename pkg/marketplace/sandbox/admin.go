@@ -102,10 +102,12 @@ func (s *Server) getHeld(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, listing[Entry]{held})
 }
 
-// postStatus changes a bid as the marketplace's client would.
+// postStatus changes a bid as the marketplace's client would, and says so to a hook if it
+// is given one.
 func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 	var asked struct {
-		Status marketplace.Status `json:"status"`
+		Status   marketplace.Status `json:"status"`
+		Callback string             `json:"callback"`
 	}
 	if !readJSON(w, r, &asked) {
 		return
@@ -120,7 +122,16 @@ func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 		problem(http.StatusNotFound, "not_found", err.Error()).write(w)
 		return
 	}
-	w.WriteHeader(http.StatusNoContent)
+	if asked.Callback == "" {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	answered, err := s.Callback(r.Context(), asked.Callback, r.PathValue("id"))
+	if err != nil {
+		problem(http.StatusBadGateway, "callback_failed", err.Error()).write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]int{"callback_status": answered})
 }
 
 // page shows bids as they arrive, the newest first.
