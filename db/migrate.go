@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/golang-migrate/migrate/v4"
@@ -30,11 +33,13 @@ const migrationLockTimeout = 10 * time.Second
 // tables that the migration must change.
 var ErrMigrationBusy = errors.New("another migration is running or the tables are in use: try again")
 
-// LatestVersion is the schema version that this program was built for: migrations are
-// numbered from 1, without gaps.
+// LatestVersion is the schema version that this program was built for: the highest number
+// of a migration.
 func LatestVersion() uint {
-	names, _ := fs.Glob(Migrations, "migrations/*.up.sql") // only a malformed pattern fails
-	return uint(len(names))
+	names, _ := fs.Glob(Migrations, "migrations/*.up.sql") // only a malformed pattern fails; sorted
+	number, _, _ := strings.Cut(path.Base(names[len(names)-1]), "_")
+	latest, _ := strconv.ParseUint(number, 10, 32) // a test looks at the names
+	return uint(latest)
 }
 
 // MigrateUp brings the schema at url to the latest version. It needs a direct connection:

@@ -39,13 +39,30 @@ func TestMigrationFiles(t *testing.T) {
 		t.Errorf("each migration needs a way up and a way down (-up +down):\n%s", diff)
 	}
 	for i, name := range up {
-		if number := fmt.Sprintf("migrations/%06d_", i+1); !strings.HasPrefix(name, number) {
+		if number := fmt.Sprintf("migrations/%06d_", versions(t)[i]); !strings.HasPrefix(name, number) {
 			t.Errorf("migration %d is called %s, want %s…", i+1, name, number)
 		}
 	}
-	if latest := db.LatestVersion(); latest == 0 || int(latest) != len(up) {
-		t.Errorf("the latest version is %d; there are %d migrations", latest, len(up))
+	if latest, all := db.LatestVersion(), versions(t); latest == 0 || latest != all[len(all)-1] {
+		t.Errorf("the latest version is %d; there are %d", latest, all)
 	}
+}
+
+// versions are the numbers of the migrations, in order. Each is there once; gaps do no harm.
+func versions(t *testing.T) (numbers []uint) {
+	t.Helper()
+	names, err := fs.Glob(db.Migrations, "migrations/*.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		var number uint
+		if _, err := fmt.Sscanf(name, "migrations/%06d_", &number); err != nil || slices.Contains(numbers, number) {
+			t.Fatalf("%s has no number of its own: %v", name, err)
+		}
+		numbers = append(numbers, number)
+	}
+	return numbers
 }
 
 // Any number of steps down from a full database, and the way up again, end in the same
@@ -156,7 +173,7 @@ func TestMigrateDirty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts")
+	exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks")
 	err = db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "100ms"), 1)
 	wantIs(t, err, db.ErrMigrationBusy)
 	if err := reader.Rollback(t.Context()); err != nil {
@@ -164,7 +181,8 @@ func TestMigrateDirty(t *testing.T) {
 	}
 
 	state, err := db.ReadSchemaState(t.Context(), pool)
-	if want := (db.SchemaState{Version: latest - 1, Latest: latest, Dirty: true, Schema: "public"}); err != nil || state != want {
+	all := versions(t)
+	if want := (db.SchemaState{Version: all[len(all)-2], Latest: latest, Dirty: true, Schema: "public"}); err != nil || state != want {
 		t.Errorf("state %+v, %v; want %+v", state, err, want)
 	}
 	wantIs(t, db.CheckSchema(t.Context(), pool), db.ErrDirty)

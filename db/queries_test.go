@@ -78,6 +78,8 @@ func particular(argument any) {
 		p.Kind = "run"
 	case *queries.UpsertPostingsParams:
 		p.Currencies, p.Pricings = []string{"USD", "EUR"}, []string{"", "fixed"}
+	case *queries.HearCallbackParams:
+		p.Marketplace, p.WebhookID = "upwork", "msg-2"
 	case *queries.InsertBidsParams:
 		p.States = []string{"pending", "awaiting_approval"}
 	}
@@ -143,6 +145,7 @@ func TestQueriesAsWorker(t *testing.T) {
 		{worker, "UPDATE bid_events SET actor = 'x'"},
 		{worker, "DELETE FROM postings"},
 		{worker, "TRUNCATE candidates"},
+		{worker, "UPDATE callbacks SET webhook_id = 'x'"},
 		{worker, "UPDATE schema_migrations SET dirty = true"},
 		{worker, "CREATE TABLE mine ()"},
 		{reader, "INSERT INTO runs (kind) VALUES ('run')"},
@@ -151,7 +154,7 @@ func TestQueriesAsWorker(t *testing.T) {
 	} {
 		tx := begin(t, pool)
 		exec(t, tx, "SELECT set_config('role', $1, true)", tt.role)
-		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, schema_migrations")
+		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, schema_migrations")
 		if _, err := tx.Exec(t.Context(), tt.statement); db.Code(err) != db.CodeNoPrivilege {
 			t.Errorf("%s: %s: %v", tt.role, tt.statement, err)
 		}

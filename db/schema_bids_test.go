@@ -60,20 +60,21 @@ func TestStatusTransitions(t *testing.T) { //nolint:tparallel // subtests would 
 // refusals are statements that each constraint refuses: after first, which is allowed.
 func refusals() []struct{ name, first, then, constraint string } {
 	const (
-		id      = "'00000000-0000-0000-0000-000000000001'"
-		live    = "INSERT INTO bids (id, marketplace, job_id, amount_cents) VALUES (" + id + ", 'upwork', '1', 100)"
-		sent    = "INSERT INTO bids (id, marketplace, job_id, amount_cents, place_posts, first_post_at, last_post_at) VALUES (" + id + ", 'upwork', '1', 100, 1, now(), now())"
-		audit   = "INSERT INTO bids (id, marketplace, job_id, status) VALUES (" + id + ", 'upwork', '1', 'DUPLICATE')"
-		checked = "; SET CONSTRAINTS ALL IMMEDIATE" // with checks left to do, no table can be truncated
-		event   = live + "; INSERT INTO bid_events (bid_id, actor) VALUES (" + id + ", 'engine')"
-		insert  = "INSERT INTO bids (marketplace, job_id, amount_cents, "
-		ended   = "INSERT INTO bids (marketplace, job_id, amount_cents, status, "
-		update  = "UPDATE bids SET "
-		post    = "INSERT INTO postings (marketplace, job_id, cached_at, title) VALUES ('upwork', '1', now(), 't')"
-		posting = "INSERT INTO postings (marketplace, job_id, cached_at, title, "
-		account = "INSERT INTO accounts (marketplace) VALUES ('upwork')"
-		queue   = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
-		run     = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
+		id       = "'00000000-0000-0000-0000-000000000001'"
+		live     = "INSERT INTO bids (id, marketplace, job_id, amount_cents) VALUES (" + id + ", 'upwork', '1', 100)"
+		sent     = "INSERT INTO bids (id, marketplace, job_id, amount_cents, place_posts, first_post_at, last_post_at) VALUES (" + id + ", 'upwork', '1', 100, 1, now(), now())"
+		audit    = "INSERT INTO bids (id, marketplace, job_id, status) VALUES (" + id + ", 'upwork', '1', 'DUPLICATE')"
+		checked  = "; SET CONSTRAINTS ALL IMMEDIATE" // with checks left to do, no table can be truncated
+		event    = live + "; INSERT INTO bid_events (bid_id, actor) VALUES (" + id + ", 'engine')"
+		insert   = "INSERT INTO bids (marketplace, job_id, amount_cents, "
+		ended    = "INSERT INTO bids (marketplace, job_id, amount_cents, status, "
+		update   = "UPDATE bids SET "
+		post     = "INSERT INTO postings (marketplace, job_id, cached_at, title) VALUES ('upwork', '1', now(), 't')"
+		posting  = "INSERT INTO postings (marketplace, job_id, cached_at, title, "
+		callback = "INSERT INTO callbacks VALUES ('upwork', 'msg-1')"
+		account  = "INSERT INTO accounts (marketplace) VALUES ('upwork')"
+		queue    = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
+		run      = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
 	)
 	return []struct{ name, first, then, constraint string }{
 		{"same posting", post, post, "postings_pkey"},
@@ -88,6 +89,10 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"pricing", "", posting + "pricing) VALUES ('upwork', '1', now(), 't', 'Fixed')", "postings_pricing_known"},
 		{"no days wanted", "", posting + "bid_period_days) VALUES ('upwork', '1', now(), 't', 0)", "postings_period_positive"},
 
+		{"same callback", callback, callback, "callbacks_pkey"},
+		{"callback's marketplace", "", "INSERT INTO callbacks VALUES ('Upwork', '1')", "callbacks_marketplace_spelling"},
+		{"callback without id", "", "INSERT INTO callbacks VALUES ('upwork', '')", "callbacks_webhook_id_bounded"},
+		{"callback with a long id", "", "INSERT INTO callbacks VALUES ('upwork', repeat('x', 257))", "callbacks_webhook_id_bounded"},
 		{"same account", account, account, "accounts_pkey"},
 		{"account's marketplace", "", "INSERT INTO accounts (marketplace) VALUES ('Upwork')", "accounts_marketplace_spelling"},
 		{"paused for no reason", account, "UPDATE accounts SET paused_at = now(), paused_by = 'ann'", "accounts_pause_whole"},

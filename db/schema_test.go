@@ -31,6 +31,7 @@ func TestComments(t *testing.T) {
 		"bid_events.at", "bid_events.bid_id", "bid_events.detail", "bid_events.id",
 		"bids.approved_at", "bids.created_at", "bids.currency", "bids.id", "bids.job_id", "bids.marketplace",
 		"bids.period_days", "bids.proposal", "bids.updated_at",
+		"callbacks.marketplace", "callbacks.received_at",
 		"candidates.job_id", "candidates.marketplace",
 		"postings.created_at", "postings.currency", "postings.deadline", "postings.description", "postings.posted_at",
 		"postings.skills", "postings.title", "postings.updated_at", "postings.url",
@@ -64,7 +65,7 @@ func TestKeysCompareAsBytes(t *testing.T) {
 		"accounts.account C", "accounts.marketplace C",
 		"bids.account C", "bids.delivery_kind C", "bids.delivery_state C", "bids.external_bid_id C", "bids.job_id C",
 		"bids.marketplace C", "bids.status C",
-		"candidates.job_id C", "candidates.marketplace C", "postings.job_id C", "postings.marketplace C",
+		"callbacks.marketplace C", "candidates.job_id C", "candidates.marketplace C", "postings.job_id C", "postings.marketplace C",
 		"tokens.account C", "tokens.marketplace C",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -207,6 +207,7 @@ func bidRows(b queries.Bid) [][2]string {
 		{"external id", orDash(b.ExternalBidID, plain)},
 		{"created", exactTime(b.CreatedAt)},
 		{"submitted", orDash(b.SubmittedAt, exactTime)},
+		{"seen there", orDash(b.SeenAt, exactTime)},
 		{"posting seen", orDash(b.PostingCachedAt, exactTime)},
 		{"withdrawn", orDash(b.WithdrawalTimestamp, exactTime)},
 		{"reason", orDash(b.WithdrawnReason, plain)},

@@ -33,6 +33,7 @@ type runCounters struct {
 	LockTimeouts  int64                     `json:"lock_timeouts"`
 	Outcomes      map[bidding.Outcome]int64 `json:"outcomes"`
 	Deliveries    delivery.Totals           `json:"deliveries"`
+	Refreshed     delivery.Refreshed        `json:"refreshed"`
 	Ingest        *posting.Counts           `json:"ingest,omitempty"`
 }
 
@@ -109,11 +110,11 @@ func (r *recorder) json() json.RawMessage {
 	r.mu.Lock()
 	ingest := r.ingest
 	r.mu.Unlock()
-	counts := r.counters.Counts()
+	counts, totals := r.counters.Counts(), r.deliveries.Totals()
 	encoded, err := json.Marshal(runCounters{
 		LockAttempts: counts.Locks.Attempts, LockSuccesses: counts.Locks.Successes,
 		LockConflicts: counts.Locks.Conflicts, LockTimeouts: counts.Locks.Timeouts,
-		Outcomes: counts.Outcomes, Deliveries: r.deliveries.Totals(), Ingest: ingest,
+		Outcomes: counts.Outcomes, Deliveries: totals, Refreshed: totals.Refreshed, Ingest: ingest,
 	})
 	if err != nil {
 		panic(err) // numbers in structs always encode

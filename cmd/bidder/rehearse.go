@@ -13,6 +13,7 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -47,6 +48,13 @@ func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) err
 	}
 	for _, row := range due {
 		fmt.Fprintf(a.stderr, "Dry run: %s: %d of what is due would be %s.\n", row.Marketplace, row.Bids, s.wouldDo(row))
+	}
+	if !options.noDelivery {
+		checks, err := s.engine(&delivery.Counters{}).DueChecks(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.stderr, "Dry run: %d live bids would be looked up.\n", checks)
 	}
 	report.FinishedAt = time.Now().UTC()
 	return errors.Join(problem, a.printRun(report))
@@ -127,4 +135,3 @@ func (s *session) previewCandidates(
 		}
 	}
 }
-

@@ -14,6 +14,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 )
 
 type reviewItem struct {
@@ -204,6 +205,8 @@ func advice(item reviewItem) string {
 	switch {
 	case item.Reason == reasonApproval:
 		return "bidder review approve, or bidder withdraw"
+	case item.Kind == delivery.Place && item.Bid.ExternalBidID != nil:
+		return "look at the marketplace, then: bidder review resolve --as placed:ID (it is still live), won, lost, rejected or withdrawn; or bidder review retry to look it up again: it is never sent again"
 	case item.Kind == "withdraw":
 		return "take it back there by hand, then: bidder review resolve --as withdrawn (or won, lost, rejected)"
 	case item.Reason == "no_api":
@@ -253,7 +256,7 @@ func (a *app) reviewResolveCommand() *cobra.Command {
 		Use:   "resolve BID_ID",
 		Short: "Record what a person found out or did",
 		Long: `Records the truth about a delivery in review:
-  placed:ID    the bid is at the marketplace, under this id
+  placed:ID    the bid is live at the marketplace, under this id
   not-placed   it is not there, and will not be sent any more
   withdrawn    it was there and has been taken back
   rejected, won, lost   how it ended`,

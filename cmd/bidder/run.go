@@ -49,7 +49,9 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Reads postings if --postings names a file, then claims every candidate that is due,
 each at most once, beside any number of other pods. A claimed posting has a live bid
 that owes its delivery to the marketplace; then everything that is owed and due is
-delivered: new bids, withdrawals, and what crashed pods have left.
+delivered: new bids, withdrawals, and what crashed pods have left. At last live bids
+are looked up whose last look-up is long enough ago ("refresh" in the configuration),
+so that bids which were won, lost or rejected there count as that here.
 
 It never waits for a posting that another pod is at, and can be started as often as
 you like: whatever a crash leaves behind, the next run goes on with.`,
@@ -137,7 +139,7 @@ func (a *app) runOnce(cmd *cobra.Command, options *runOptions) (err error) {
 	report.Deliveries, report.Recovered = totals, totals.Recovered
 	s.log.Info("run finished", "run_id", recorder.id, "exit_code", exitCode(err), "attempts", counts.Attempts,
 		"claimed", counts.Outcomes[bidding.Claimed], "failed", counts.Outcomes[bidding.Failed],
-		"placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done, "for_person", totals.ForPerson)
+		"placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done, "refreshed", totals.Refreshed, "for_person", totals.ForPerson)
 	return errors.Join(err, a.printRun(report))
 }
 
@@ -175,13 +177,18 @@ func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorde
 	return errors.Join(problems...)
 }
 
-// deliver delivers what is owed and due; what then needs a person is a personError.
+// deliver delivers what is owed and due, and looks live bids up; what then needs a person is
+// a personError.
 func (s *session) deliver(ctx context.Context, recorder *recorder) error {
-	if err := s.engine(&recorder.deliveries).Pass(ctx, s.Workers); err != nil {
+	engine := s.engine(&recorder.deliveries)
+	if err := engine.Pass(ctx, s.Workers); err != nil {
+		return err
+	}
+	if err := engine.Refresh(ctx, s.Workers); err != nil {
 		return err
 	}
 	if n := recorder.deliveries.Totals().ForPerson; n > 0 {
-		return personError{fmt.Sprintf("%d deliveries need a person: `bidder review list`", n)}
+		return personError{fmt.Sprintf("%d bids need a person: `bidder review list`", n)}
 	}
 	return nil
 }
@@ -252,14 +259,19 @@ func (a *app) printRun(report runReport) error {
 }
 
 func printDeliveries(w io.Writer, totals delivery.Totals) {
-	if totals == (delivery.Totals{}) {
-		return
+	if totals.Place != (delivery.Counts{}) || totals.Withdraw != (delivery.Counts{}) {
+		fmt.Fprintln(w)
+		t := newTable(w, "delivery", "done", "again later", "for a person", "rejected")
+		t.AppendRow([]any{"place", totals.Place.Done, totals.Place.Retry, totals.Place.Review, totals.Place.Rejected})
+		t.AppendRow([]any{"withdraw", totals.Withdraw.Done, totals.Withdraw.Retry, totals.Withdraw.Review, totals.Withdraw.Rejected})
+		t.Render()
 	}
-	fmt.Fprintln(w)
-	t := newTable(w, "delivery", "done", "again later", "for a person", "rejected")
-	t.AppendRow([]any{"place", totals.Place.Done, totals.Place.Retry, totals.Place.Review, totals.Place.Rejected})
-	t.AppendRow([]any{"withdraw", totals.Withdraw.Done, totals.Withdraw.Retry, totals.Withdraw.Review, totals.Withdraw.Rejected})
-	t.Render()
+	if r := totals.Refreshed; r != (delivery.Refreshed{}) {
+		fmt.Fprintln(w)
+		t := newTable(w, "looked up", "still live", "won", "lost", "rejected", "withdrawn", "not seen", "for a person")
+		t.AppendRow([]any{"live bids", r.Live, r.Won, r.Lost, r.Rejected, r.Withdrawn, r.Unseen, r.Review})
+		t.Render()
+	}
 }
 
 func printLocks(w io.Writer, report runReport) {

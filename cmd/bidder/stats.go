@@ -20,6 +20,7 @@ type statsReport struct {
 	Counters   lockCounters              `json:"counters"`
 	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
 	Deliveries delivery.Totals           `json:"deliveries"`
+	Refreshed  delivery.Refreshed        `json:"refreshed"`
 }
 
 type lockCounters struct {
@@ -99,6 +100,15 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	for _, row := range sums {
 		report.Deliveries.Set(row.Kind, row.Result, row.Total)
 	}
+	looked, err := q.SumRefreshed(ctx, within)
+	if err != nil {
+		return fmt.Errorf("add up look-ups: %w", err)
+	}
+	for _, row := range looked {
+		if count := report.Refreshed.Count(row.Result); count != nil {
+			*count = row.Total
+		}
+	}
 	switch a.output {
 	case "json":
 		return printJSON(a.stdout, report)
@@ -120,6 +130,9 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	}
 	return nil
 }
+
+// refreshResults are what look-ups of live bids come to, by their names in JSON.
+var refreshResults = []string{"live", "lost", "rejected", "review", "unseen", "withdrawn", "won"} //nolint:gochecknoglobals // a constant
 
 // printPrometheus writes the text exposition format, for a textfile collector:
 // https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -156,6 +169,10 @@ func (a *app) printPrometheus(report statsReport) error {
 	}
 	deliveries(delivery.Place, report.Deliveries.Place)
 	deliveries(delivery.Withdraw, report.Deliveries.Withdraw)
+	counter("bidder_refreshed_total", "Look-ups of live bids, by what they showed.")
+	for _, result := range refreshResults {
+		fmt.Fprintf(&text, "bidder_refreshed_total{result=%q} %d\n", result, *report.Refreshed.Count(result))
+	}
 	if _, err := io.WriteString(a.stdout, text.String()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}

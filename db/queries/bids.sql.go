@@ -46,7 +46,7 @@ func (q *Queries) BidHistory(ctx context.Context, bidID uuid.UUID) ([]BidEvent, 
 }
 
 const BidsOfPosting = `-- name: BidsOfPosting :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed FROM bids
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids
 WHERE marketplace = $1 AND job_id = $2
 ORDER BY created_at DESC, id DESC
 `
@@ -98,6 +98,8 @@ func (q *Queries) BidsOfPosting(ctx context.Context, marketplace string, jobID s
 			&i.WithdrawRequestedReason,
 			&i.WithdrawRequestedBy,
 			&i.IsGuessed,
+			&i.CheckedAt,
+			&i.SeenAt,
 		); err != nil {
 			return nil, err
 		}
@@ -153,7 +155,7 @@ func (q *Queries) EndBid(ctx context.Context, arg EndBidParams) (int64, error) {
 }
 
 const GetBid = `-- name: GetBid :one
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed FROM bids WHERE id = $1
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids WHERE id = $1
 `
 
 func (q *Queries) GetBid(ctx context.Context, id uuid.UUID) (Bid, error) {
@@ -197,6 +199,8 @@ func (q *Queries) GetBid(ctx context.Context, id uuid.UUID) (Bid, error) {
 		&i.WithdrawRequestedReason,
 		&i.WithdrawRequestedBy,
 		&i.IsGuessed,
+		&i.CheckedAt,
+		&i.SeenAt,
 	)
 	return i, err
 }
@@ -261,7 +265,7 @@ func (q *Queries) GetPosting(ctx context.Context, marketplace string, jobID stri
 }
 
 const ListBids = `-- name: ListBids :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed FROM bids AS b
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS b
 WHERE ($1::text IS NULL OR b.status = $1)
     AND ($2::text IS NULL OR b.marketplace = $2)
     AND ($3::uuid IS NULL OR b.id < $3)
@@ -330,6 +334,8 @@ func (q *Queries) ListBids(ctx context.Context, arg ListBidsParams) ([]Bid, erro
 			&i.WithdrawRequestedReason,
 			&i.WithdrawRequestedBy,
 			&i.IsGuessed,
+			&i.CheckedAt,
+			&i.SeenAt,
 		); err != nil {
 			return nil, err
 		}

@@ -117,14 +117,15 @@ SELECT account_is_paused(@marketplace::text, @account::text)::boolean AS paused;
 
 -- name: ArmPost :one
 -- Right before a POST, committed on its own: from here on the bid may be at the
--- marketplace. No row: no POST. The event keeps what is sent of the posting.
+-- marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
+-- again. The event keeps what is sent of the posting.
 WITH armed AS (
     UPDATE bids AS b
     SET place_posts = b.place_posts + 1,
         first_post_at = coalesce(b.first_post_at, clock_timestamp()),
         last_post_at = clock_timestamp()
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
-        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
+        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < @most::integer
         AND b.lease_expires_at > clock_timestamp() + @needed::interval
         AND (b.place_posts > 0 OR EXISTS (
@@ -155,6 +156,7 @@ WITH placed AS (
         is_foreign = b.is_foreign OR @is_foreign::boolean,
         is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND @is_guessed::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
+        checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,
@@ -234,11 +236,11 @@ recorded AS (
 SELECT count(*)::integer AS recorded, coalesce(bool_or(review.waits), false)::boolean AS waits FROM review;
 
 -- name: RecordEnded :one
--- The bid's life has ended: REJECTED, or WITHDRAWN for the reason that was asked with.
+-- The bid's life has ended. WITHDRAWN is for the reason that was asked with, or else for the one given.
 WITH ended AS (
     UPDATE bids AS b
     SET status = @status::text,
-        withdrawn_reason = CASE WHEN @status = 'WITHDRAWN' THEN b.withdraw_requested_reason END,
+        withdrawn_reason = CASE WHEN @status = 'WITHDRAWN' THEN coalesce(b.withdraw_requested_reason, @withdrawn_reason::text) END,
         withdrawal_timestamp = CASE WHEN @status = 'WITHDRAWN' THEN clock_timestamp() END,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
         last_error = nullif(@last_error::text, '')

@@ -31,7 +31,7 @@ WITH armed AS (
         first_post_at = coalesce(b.first_post_at, clock_timestamp()),
         last_post_at = clock_timestamp()
     WHERE b.id = $1 AND b.lease_token = $2 AND b.delivery_state = 'leased' AND b.delivery_kind = 'place'
-        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL
+        AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < $3::integer
         AND b.lease_expires_at > clock_timestamp() + $4::interval
         AND (b.place_posts > 0 OR EXISTS (
@@ -63,7 +63,8 @@ type ArmPostRow struct {
 }
 
 // Right before a POST, committed on its own: from here on the bid may be at the
-// marketplace. No row: no POST. The event keeps what is sent of the posting.
+// marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
+// again. The event keeps what is sent of the posting.
 func (q *Queries) ArmPost(ctx context.Context, arg ArmPostParams) (ArmPostRow, error) {
 	row := q.db.QueryRow(ctx, ArmPost,
 		arg.ID,
@@ -195,7 +196,7 @@ SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_ki
     next_attempt_at = clock_timestamp() + $1::interval
 FROM due
 WHERE b.id = due.id
-RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
+RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
 `
 
 type LeaseDeliveryParams struct {
@@ -244,6 +245,8 @@ type LeaseDeliveryRow struct {
 	WithdrawRequestedReason *string    `json:"withdraw_requested_reason"`
 	WithdrawRequestedBy     *string    `json:"withdraw_requested_by"`
 	IsGuessed               bool       `json:"is_guessed"`
+	CheckedAt               *time.Time `json:"checked_at"`
+	SeenAt                  *time.Time `json:"seen_at"`
 	Abandoned               bool       `json:"abandoned"`
 	LeasedAt                time.Time  `json:"leased_at"`
 }
@@ -298,6 +301,8 @@ func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (L
 		&i.WithdrawRequestedReason,
 		&i.WithdrawRequestedBy,
 		&i.IsGuessed,
+		&i.CheckedAt,
+		&i.SeenAt,
 		&i.Abandoned,
 		&i.LeasedAt,
 	)
@@ -527,33 +532,35 @@ const RecordEnded = `-- name: RecordEnded :one
 WITH ended AS (
     UPDATE bids AS b
     SET status = $1::text,
-        withdrawn_reason = CASE WHEN $1 = 'WITHDRAWN' THEN b.withdraw_requested_reason END,
+        withdrawn_reason = CASE WHEN $1 = 'WITHDRAWN' THEN coalesce(b.withdraw_requested_reason, $2::text) END,
         withdrawal_timestamp = CASE WHEN $1 = 'WITHDRAWN' THEN clock_timestamp() END,
         delivery_kind = NULL, delivery_state = NULL, next_attempt_at = NULL, lease_expires_at = NULL,
-        last_error = nullif($2::text, '')
-    WHERE b.id = $3 AND b.lease_token = $4 AND b.delivery_state = 'leased' AND b.status = 'ACTIVE'
+        last_error = nullif($3::text, '')
+    WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased' AND b.status = 'ACTIVE'
     RETURNING b.id
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, from_status, to_status, detail)
-    SELECT ended.id, $5::text, 'ACTIVE', $1, $6::jsonb FROM ended
+    SELECT ended.id, $6::text, 'ACTIVE', $1, $7::jsonb FROM ended
 )
 SELECT count(*)::integer AS recorded FROM ended
 `
 
 type RecordEndedParams struct {
-	Status    string          `json:"status"`
-	LastError string          `json:"last_error"`
-	ID        uuid.UUID       `json:"id"`
-	Token     int64           `json:"token"`
-	Actor     string          `json:"actor"`
-	Detail    json.RawMessage `json:"detail"`
+	Status          string          `json:"status"`
+	WithdrawnReason string          `json:"withdrawn_reason"`
+	LastError       string          `json:"last_error"`
+	ID              uuid.UUID       `json:"id"`
+	Token           int64           `json:"token"`
+	Actor           string          `json:"actor"`
+	Detail          json.RawMessage `json:"detail"`
 }
 
-// The bid's life has ended: REJECTED, or WITHDRAWN for the reason that was asked with.
+// The bid's life has ended. WITHDRAWN is for the reason that was asked with, or else for the one given.
 func (q *Queries) RecordEnded(ctx context.Context, arg RecordEndedParams) (int32, error) {
 	row := q.db.QueryRow(ctx, RecordEnded,
 		arg.Status,
+		arg.WithdrawnReason,
 		arg.LastError,
 		arg.ID,
 		arg.Token,
@@ -614,6 +621,7 @@ WITH placed AS (
         is_foreign = b.is_foreign OR $2::boolean,
         is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND $3::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
+        checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,

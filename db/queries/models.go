@@ -78,6 +78,10 @@ type Bid struct {
 	WithdrawRequestedBy *string `json:"withdraw_requested_by"`
 	// external_bid_id was found by posting, and may be that of a bid placed by hand: until the settle time is over, our own may still arrive.
 	IsGuessed bool `json:"is_guessed"`
+	// When its status there was last looked up, or tried to be; null: a look-up is due now.
+	CheckedAt *time.Time `json:"checked_at"`
+	// When its marketplace, or a person, last said how it stands there.
+	SeenAt *time.Time `json:"seen_at"`
 }
 
 // Append-only history of everything that happened to a bid after its insert.

@@ -53,6 +53,7 @@ FROM (VALUES
     ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
     ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
     ('tokens', 'SELECT'), ('tokens', 'INSERT'), ('tokens', 'UPDATE'), ('tokens', 'DELETE'),
+    ('callbacks', 'SELECT'), ('callbacks', 'INSERT'), ('callbacks', 'DELETE'),
     ('schema_migrations', 'SELECT')
 ) AS n(object, privilege)
 WHERE NOT has_table_privilege(n.object, n.privilege);

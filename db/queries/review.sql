@@ -43,6 +43,7 @@ WITH resolved AS (
     UPDATE bids AS b
     SET external_bid_id = @external_bid_id::text,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
+        checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,

@@ -35,7 +35,7 @@ func (q *Queries) ApproveBid(ctx context.Context, approvedBy string, iD uuid.UUI
 }
 
 const ListReview = `-- name: ListReview :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed FROM bids AS b
+SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS b
 WHERE b.delivery_state IN ('review', 'awaiting_approval')
     AND ($1::text IS NULL OR b.marketplace = $1)
     AND ($2::uuid IS NULL OR b.id > $2)
@@ -91,6 +91,8 @@ func (q *Queries) ListReview(ctx context.Context, marketplace *string, afterID *
 			&i.WithdrawRequestedReason,
 			&i.WithdrawRequestedBy,
 			&i.IsGuessed,
+			&i.CheckedAt,
+			&i.SeenAt,
 		); err != nil {
 			return nil, err
 		}
@@ -107,6 +109,7 @@ WITH resolved AS (
     UPDATE bids AS b
     SET external_bid_id = $1::text,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
+        checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,

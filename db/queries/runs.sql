@@ -52,3 +52,11 @@ CROSS JOIN LATERAL jsonb_each_text(nullif(k.value, 'null')) AS r(key, value)
 WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
 GROUP BY k.key, r.key
 ORDER BY k.key, r.key;
+
+-- name: SumRefreshed :many
+SELECT r.key::text AS result, sum(r.value::bigint)::bigint AS total
+FROM runs
+CROSS JOIN LATERAL jsonb_each_text(nullif(runs.counters -> 'refreshed', 'null')) AS r(key, value)
+WHERE runs.started_at >= clock_timestamp() - coalesce(sqlc.narg('since')::interval, interval '1000 years')
+GROUP BY r.key
+ORDER BY r.key;

@@ -167,6 +167,40 @@ func (q *Queries) SumOutcomes(ctx context.Context, since *time.Duration) ([]SumO
 	return items, nil
 }
 
+const SumRefreshed = `-- name: SumRefreshed :many
+SELECT r.key::text AS result, sum(r.value::bigint)::bigint AS total
+FROM runs
+CROSS JOIN LATERAL jsonb_each_text(nullif(runs.counters -> 'refreshed', 'null')) AS r(key, value)
+WHERE runs.started_at >= clock_timestamp() - coalesce($1::interval, interval '1000 years')
+GROUP BY r.key
+ORDER BY r.key
+`
+
+type SumRefreshedRow struct {
+	Result string `json:"result"`
+	Total  int64  `json:"total"`
+}
+
+func (q *Queries) SumRefreshed(ctx context.Context, since *time.Duration) ([]SumRefreshedRow, error) {
+	rows, err := q.db.Query(ctx, SumRefreshed, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SumRefreshedRow
+	for rows.Next() {
+		var i SumRefreshedRow
+		if err := rows.Scan(&i.Result, &i.Total); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const UncountedClaims = `-- name: UncountedClaims :one
 SELECT coalesce(sum(greatest(made.bids - coalesce((r.counters -> 'outcomes' ->> 'claimed')::bigint, 0), 0)), 0)::bigint AS claims
 FROM runs AS r

@@ -66,7 +66,7 @@ type placement struct {
 type bid struct {
 	ID     string // empty while nobody knows whether there is one
 	Body   string // to notice another bid under the same key
-	Status string // submitted, accepted, rejected, withdrawn or expired
+	Status string // submitted, accepted, rejected, lost, withdrawn or expired
 }
 
 type connector struct {

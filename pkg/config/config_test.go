@@ -359,6 +359,7 @@ marketplaces:
 		"default_currency|USD|default", "min_amount||default", "max_amount|99.50|bidder.yaml:2:13",
 		"marketplaces.upwork.handler|manual|bidder.yaml:5:14", "marketplaces.upwork.approval|none|default",
 		"marketplaces.upwork.rate|0|default", "marketplaces.upwork.settle|10m|default",
+		"marketplaces.upwork.refresh|0s|default", "marketplaces.upwork.ask_after|336h|default",
 		"marketplaces.upwork.signing_secrets_env|A, B|bidder.yaml:7:26", "marketplaces.upwork.timeout|1m30s|bidder.yaml:6:14",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -23,10 +23,12 @@ default_currency: eur
 min_amount: 10.10
 max_amount: "500"
 marketplaces:
-  PeopleHour: {handler: none, approval: required, rate: 2.5, settle: 1d}
+  PeopleHour: {handler: none, approval: required, rate: 2.5, settle: 1d, refresh: 0, ask_after: 0}
   99designs:
   ? "guru"
   : rate: 0
+    refresh: 2h
+    ask_after: 1d
     settle: |-
       30s
 `
@@ -36,8 +38,8 @@ marketplaces:
 		DefaultHandler: "sandbox", DefaultCurrency: "EUR", MinAmountCents: &least, MaxAmountCents: &most,
 		Marketplaces: map[string]config.Marketplace{
 			"peopleperhour": {Handler: "none", Approval: "required", Rate: 2.5, Settle: 24 * time.Hour},
-			"99designs":     {Handler: "sandbox", Approval: "none", Settle: 10 * time.Minute, Timeout: 5 * time.Second},
-			"guru":          {Handler: "sandbox", Approval: "none", Settle: 30 * time.Second, Timeout: 5 * time.Second},
+			"99designs":     {Handler: "sandbox", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, Timeout: 5 * time.Second},
+			"guru":          {Handler: "sandbox", Approval: "none", Settle: 30 * time.Second, Refresh: 2 * time.Hour, AskAfter: 24 * time.Hour, Timeout: 5 * time.Second},
 		},
 	}
 	got := config.Config{

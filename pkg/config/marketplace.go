@@ -45,6 +45,11 @@ type Marketplace struct {
 	Rate float64
 	// Settle is how long a bid that was sent may take to show up in look-ups.
 	Settle time.Duration
+	// Refresh is how often a live bid is looked up to see how it stands there; 0 is never.
+	Refresh time.Duration
+	// AskAfter is how long nobody may have said how a live bid stands before a person is
+	// asked; 0 is for ever.
+	AskAfter time.Duration
 
 	// BaseURL has no slash at the end. For the handler freelancer it is that of
 	// the API, and by default the sandbox's.
@@ -93,7 +98,7 @@ type Auth struct {
 
 // newMarketplace returns a Marketplace to read the file into.
 func newMarketplace() Marketplace {
-	return Marketplace{Rate: -1} // unset: 0 has a meaning
+	return Marketplace{Rate: -1, Refresh: -1, AskAfter: -1} // unset: 0 has a meaning
 }
 
 // topKeys returns what the file may say at its top, bound to c.
@@ -113,6 +118,8 @@ func (m *Marketplace) keys(at string) []field {
 		{at + ".approval", "", "whether a person approves each bid: none or required", choice(&m.Approval, ApprovalNone, ApprovalRequired)},
 		{at + ".rate", "", "calls per second and account; 0 is unlimited", rate(&m.Rate)},
 		{at + ".settle", "", "how long a sent bid may take to show up in look-ups", duration(&m.Settle, time.Millisecond, forever)},
+		{at + ".refresh", "", "how often a live bid is looked up to see how it stands; 0 is never", duration(&m.Refresh, 0, forever)},
+		{at + ".ask_after", "", "how long nobody may have said how a live bid stands before a person is asked; 0 is for ever", duration(&m.AskAfter, 0, forever)},
 	}
 }
 
@@ -120,6 +127,15 @@ func (m *Marketplace) keys(at string) []field {
 func (m *Marketplace) setDefaults(c Config) {
 	m.Handler = cmp.Or(m.Handler, c.DefaultHandler)
 	m.Settle = cmp.Or(m.Settle, 10*time.Minute)
+	if m.AskAfter < 0 {
+		m.AskAfter = 14 * 24 * time.Hour
+	}
+	if m.Refresh < 0 {
+		m.Refresh = 0
+		if m.calls() || m.Handler == HandlerSandbox {
+			m.Refresh = time.Hour
+		}
+	}
 	standard := 0.0
 	switch m.Handler {
 	case HandlerBridge:

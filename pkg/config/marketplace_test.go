@@ -59,6 +59,9 @@ func bridgeWith(t *testing.T, changes ...string) string {
 	return "marketplaces:\n  upwork:\n    " + strings.Join(lines, "\n    ") + "\n"
 }
 
+// twoWeeks are the default of ask_after.
+const twoWeeks = 14 * 24 * time.Hour
+
 func TestBridge(t *testing.T) {
 	t.Parallel()
 
@@ -66,7 +69,7 @@ func TestBridge(t *testing.T) {
 	cfg := load(t, source(bridgeWith(t), append(bridgeEnv, dsn)...))
 	got := cfg.Marketplaces["upwork"]
 	want := config.Marketplace{
-		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, BaseURL: "https://connector.example.test/upwork",
+		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, BaseURL: "https://connector.example.test/upwork",
 		Place:             config.Route{Method: "POST", Path: "/bids"},
 		Lookup:            config.Route{Method: "GET", Path: "/bids/by-key/{idempotency_key}"},
 		Withdraw:          config.Route{Method: "POST", Path: "/bids/{external_bid_id}/withdraw"},
@@ -100,7 +103,7 @@ func TestBridge_defaults(t *testing.T) {
 		t.Error("settings do not show the default timeout of the bridge")
 	}
 	want := config.Marketplace{
-		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, BaseURL: "https://connector.example.test/upwork",
+		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, BaseURL: "https://connector.example.test/upwork",
 		Place: config.Route{Method: "POST", Path: "/a"}, Lookup: config.Route{Method: "GET", Path: "/a/{idempotency_key}"},
 		Withdraw: config.Route{Method: "POST", Path: "/w"}, SigningSecretsEnv: []string{"UPWORK_BRIDGE_SECRET"}, Timeout: 20 * time.Second,
 	}
@@ -245,7 +248,10 @@ func TestMarketplace_handlers(t *testing.T) {
 			if tt.problem != nil {
 				return
 			}
-			tt.want.Settle = 10 * time.Minute
+			tt.want.Settle, tt.want.AskAfter = 10*time.Minute, twoWeeks
+			if tt.want.Handler != "manual" {
+				tt.want.Refresh = time.Hour
+			}
 			if diff := cmp.Diff(tt.want, load(t, src).Marketplaces["m"]); diff != "" {
 				t.Errorf("marketplace (-want +got):\n%s", diff)
 			}

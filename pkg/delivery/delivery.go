@@ -43,6 +43,12 @@ const (
 	ReasonWithdrawnElsewhere = "withdrawn_elsewhere"
 	// ReasonExpiredElsewhere: the marketplace says that the bid has expired.
 	ReasonExpiredElsewhere = "expired_elsewhere"
+	// ReasonLostElsewhere: the marketplace says that another bid was chosen.
+	ReasonLostElsewhere = "lost_elsewhere"
+	// ReasonAwardPending: the client has chosen the bid, and a person has to agree at the marketplace.
+	ReasonAwardPending = "award_pending"
+	// ReasonStatusUnknown: the bid was placed, and for too long nobody has said how it stands there.
+	ReasonStatusUnknown = "status_unknown"
 	// ReasonNoHandler: the configuration names no client for the marketplace.
 	ReasonNoHandler = "no_handler"
 )
@@ -58,12 +64,18 @@ type Account struct {
 	// Settle is how long a bid that was sent may take to show up in look-ups. Before that
 	// nothing is sent again and nothing is believed to be absent.
 	Settle time.Duration
+	// Refresh is how often a live bid is looked up to see how it stands there; 0 is never.
+	Refresh time.Duration
+	// AskAfter is how long nobody may have said how a live bid stands before a person is
+	// asked; 0 is for ever.
+	AskAfter time.Duration
 }
 
 // Options configure an [Engine].
 type Options struct {
-	// Account returns the client of a marketplace, or [ErrNoHandler] where there is none. Any
-	// other error concerns the bids of this marketplace only; its text is kept with them.
+	// Account returns the client of a marketplace; where there is none, [ErrNoHandler] and an
+	// Account whose AskAfter counts. Any other error concerns the bids of this marketplace
+	// only; its text is kept with them.
 	Account func(marketplace string) (Account, error)
 	// Lease is how long one process owns a delivery.
 	Lease time.Duration
@@ -92,6 +104,8 @@ type Totals struct {
 	// ForPerson are deliveries that went to review and were not meant to be a person's from
 	// the start.
 	ForPerson int64 `json:"-"`
+	// Refreshed are the look-ups of live bids; not deliveries, and so not printed with them.
+	Refreshed Refreshed `json:"-"`
 }
 
 // Set sets one count by the names that it has in JSON; others are left alone.
@@ -131,7 +145,7 @@ func (c *Counters) add(kind string, abandoned bool, v Verdict) {
 		counts = &c.totals.Withdraw
 	}
 	switch {
-	case v.placed != nil, v.ended == "WITHDRAWN":
+	case v.placed != nil, v.ended == "WITHDRAWN" && kind == Withdraw:
 		counts.Done++
 	case v.ended != "":
 		counts.Rejected++

@@ -58,6 +58,7 @@ type Lease struct {
 	posting queries.PostingOfBidRow
 	posts   int32           // armed so far, this lease's included
 	called  bool            // a call was made under this lease
+	yields  bool            // takes no turn of the account's rate that anybody waits for
 	asked   time.Time       // by this process's clock, before the lease began
 	leased  time.Time       // and after
 	stop    context.Context //nolint:containedctx // ends when no further call may begin
@@ -74,13 +75,19 @@ func (e *Engine) Pass(ctx context.Context, workers int) error {
 	if err != nil {
 		return fmt.Errorf("list the accounts that are owed something: %w", err)
 	}
+	return spread(ctx, workers, accounts, func(ctx context.Context, account queries.DueAccountsRow) error {
+		return e.drain(ctx, account, dueBy)
+	})
+}
+
+// spread has so many workers go through all accounts. Each begins with another one: a slow
+// marketplace occupies some of them, not all.
+func spread[A any](ctx context.Context, workers int, accounts []A, drain func(context.Context, A) error) error {
 	group, working := errgroup.WithContext(ctx)
 	for worker := range workers {
 		group.Go(func() error {
-			// Each worker begins with another account: a slow marketplace occupies some of them, not all.
 			for i := range accounts {
-				account := accounts[(i+worker)%len(accounts)]
-				if err := e.drain(working, account, dueBy); err != nil {
+				if err := drain(working, accounts[(i+worker)%len(accounts)]); err != nil {
 					return err
 				}
 			}
@@ -268,14 +275,21 @@ func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) 
 // beginning anew.
 func (l *Lease) patience() time.Duration {
 	left := l.engine.options.Lease - time.Since(l.asked) - leaseMargin - l.Account.Client.Capabilities().Timeout
-	if l.called {
+	switch {
+	case l.yields:
+		return min(left, 0)
+	case l.called:
 		return left
 	}
 	return min(left, max(slotPatience, l.Account.Gap))
 }
 
-// codeRate is the code of deliveries that found the account's rate used up.
-const codeRate = "rate"
+const (
+	// codeRate is the code of deliveries that found the account's rate used up.
+	codeRate = "rate"
+	// codeLooking is the code of look-ups that came too early to prove anything.
+	codeLooking = "looking"
+)
 
 // notYet is the verdict on a delivery that may not call now.
 func notYet(delay time.Duration, code string) Verdict { return Verdict{delay: delay, code: code} }
@@ -342,7 +356,7 @@ func (l *Lease) since(t *time.Time) time.Duration {
 // LookAgain is the verdict when a look-up came too early to prove anything.
 func (l *Lease) LookAgain() Verdict {
 	v := Again(untilLookUp(l.since(l.Bid.LastPostAt), l.Account.Settle))
-	v.code = "looking"
+	v.code = codeLooking
 	return v
 }
 

@@ -13,8 +13,12 @@ import (
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 )
 
-// place is the [Procedure] of placing: one look-up round and at most one POST.
+// place is the [Procedure] of placing: one look-up round and at most one POST. What the
+// marketplace is known to have is looked up, and never sent again.
 func place(ctx context.Context, l *Lease) (Verdict, error) {
+	if l.Bid.ExternalBidID != nil {
+		return l.recheck(ctx)
+	}
 	capabilities := l.Account.Client.Capabilities()
 	if capabilities.ByHand {
 		return Review(ReasonNoAPI), nil
@@ -71,7 +75,7 @@ func clash(message string) Verdict {
 }
 
 func isLive(f marketplace.Finding) bool {
-	return f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted)
+	return f.Found && f.Status.IsLive()
 }
 
 func endedElsewhere(s marketplace.Status) string {
@@ -80,6 +84,8 @@ func endedElsewhere(s marketplace.Status) string {
 		return ReasonRejectedElsewhere
 	case marketplace.Expired:
 		return ReasonExpiredElsewhere
+	case marketplace.Lost:
+		return ReasonLostElsewhere
 	default:
 		return ReasonWithdrawnElsewhere
 	}

@@ -50,6 +50,7 @@ func TestFinding(t *testing.T) {
 		{"withdrawn, sent", shows(marketplace.Withdrawn), sent, "ACTIVE place pending posts=1", "lookup"},
 		{"withdrawn, settled", shows(marketplace.Withdrawn), settled, "ACTIVE place review withdrawn_elsewhere posts=1", "lookup"},
 		{"withdrawn, twice", shows(marketplace.Withdrawn), twice, "ACTIVE place review withdrawn_elsewhere posts=2", "lookup"},
+		{"lost, settled", shows(marketplace.Lost), settled, "ACTIVE place review lost_elsewhere posts=1", "lookup"},
 		{"expired, settled", shows(marketplace.Expired), settled, "ACTIVE place review expired_elsewhere posts=1", "lookup"},
 		{"nothing, unsent", missing, unsent, "ACTIVE submitted e-1 posts=1", "lookup place"},
 		{"nothing, sent", missing, sent, "ACTIVE place pending posts=1", "lookup"},

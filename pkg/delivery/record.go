@@ -45,7 +45,7 @@ func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 		case v.ended != "":
 			e.Result = "ended"
 			return q.RecordEnded(ctx, queries.RecordEndedParams{
-				Status: v.ended, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+				Status: v.ended, WithdrawnReason: ReasonWithdrawnElsewhere, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 			})
 		case v.review != "":
 			e.Result = "review"

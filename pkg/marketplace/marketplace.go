@@ -103,11 +103,18 @@ type Status string
 // The statuses of bids at marketplaces.
 const (
 	Submitted Status = "submitted"
-	Accepted  Status = "accepted"
-	Rejected  Status = "rejected"
-	Withdrawn Status = "withdrawn"
-	Expired   Status = "expired"
+	// AwardPending means that the client chose this bid, and a person has to agree there.
+	AwardPending Status = "award_pending"
+	Accepted     Status = "accepted"
+	Rejected     Status = "rejected"
+	Withdrawn    Status = "withdrawn"
+	Expired      Status = "expired"
+	// Lost means that the client chose another bid.
+	Lost Status = "lost"
 )
+
+// IsLive says whether a bid in this status stands in the way of another one of its account.
+func (s Status) IsLive() bool { return s == Submitted || s == AwardPending || s == Accepted }
 
 // Finding is what came of Lookup.
 type Finding struct {

@@ -108,7 +108,7 @@ func before(ctx context.Context, l *delivery.Lease, f delivery.Finding) (deliver
 		return verdict, over, nil
 	case known:
 		return delivery.Verdict{}, false, nil // the look-up by our key does not know what was placed by hand
-	case f.Found && (f.Status == marketplace.Submitted || f.Status == marketplace.Accepted):
+	case f.Found && f.Status.IsLive():
 		clash, err := l.Found(ctx, f)
 		if err != nil {
 			return delivery.Verdict{}, false, fmt.Errorf("adopt: %w", err)
@@ -136,7 +136,9 @@ func ended(l *delivery.Lease, f delivery.Finding) (delivery.Verdict, bool) {
 		return end(l, "WITHDRAWN", "expired_there"), true
 	case marketplace.Rejected:
 		return end(l, "REJECTED", "rejected_there"), true
-	case marketplace.Accepted:
+	case marketplace.Lost:
+		return end(l, "LOST", "lost_there"), true
+	case marketplace.Accepted, marketplace.AwardPending:
 		return delivery.Review(delivery.ReasonAwarded), true
 	case marketplace.Submitted:
 	}

@@ -158,6 +158,7 @@ func TestCarry(t *testing.T) {
 		{"guessed and withdrawn there, just sent", sent + known + ", is_foreign = true", findings{shows(marketplace.Withdrawn)}, done, "ACTIVE withdraw pending submitted e-1 foreign posts=1", "lookup"},
 		{"adopted without a POST", asked + known + ", is_foreign = true", findings{shows(marketplace.Submitted), missing}, done, "WITHDRAWN submitted e-1 foreign", "lookup withdraw lookup"},
 		{"withdrawn there", settled + known, findings{shows(marketplace.Withdrawn)}, done, "WITHDRAWN submitted e-1 posts=1", "lookup"},
+		{"lost there", settled + known, findings{shows(marketplace.Lost)}, done, "LOST submitted e-1 posts=1", "lookup"},
 		{"expired there", settled + known, findings{shows(marketplace.Expired)}, done, "WITHDRAWN submitted e-1 posts=1", "lookup"},
 		{"rejected there", settled + known, findings{shows(marketplace.Rejected)}, done, "REJECTED submitted e-1 posts=1", "lookup"},
 		{"awarded there", settled + known, findings{shows(marketplace.Accepted)}, done, "ACTIVE withdraw review awarded submitted e-1 posts=1", "lookup"},

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/arbitrageai/bidder/pkg/config"
-	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
 )
 
@@ -210,7 +209,7 @@ func (m *market) wantAgreement() {
 	type bid struct{ ID, JobID, ExternalID, State string }
 	there := map[string]bid{}
 	for _, b := range m.server.Bids() {
-		if b.Status != marketplace.Submitted && b.Status != marketplace.Accepted || isStrangers(b) {
+		if !b.Status.IsLive() || isStrangers(b) {
 			continue
 		}
 		if other, twice := there[b.JobID]; twice {
@@ -256,7 +255,7 @@ func ownID(m *market, b sandbox.Bid) string {
 // live are the ids of the bids that are live at the marketplace, in order of their placing.
 func (m *market) live() (ids []string) {
 	for _, b := range m.server.Bids() {
-		if (b.Status == marketplace.Submitted || b.Status == marketplace.Accepted) && !isStrangers(b) {
+		if b.Status.IsLive() && !isStrangers(b) {
 			ids = append(ids, b.ExternalID)
 		}
 	}

@@ -145,7 +145,7 @@ func TestFreelancerAwarded(t *testing.T) {
 	for name, award := range map[string]func(m *market, externalID string) error{
 		"before": func(m *market, externalID string) error { return m.server.SetStatus(externalID, marketplace.Accepted) },
 		"waiting": func(m *market, externalID string) error {
-			return m.server.SetStatus(externalID, sandbox.AwardPending)
+			return m.server.SetStatus(externalID, marketplace.AwardPending)
 		},
 		"meanwhile": func(m *market, _ string) error {
 			return m.server.SetFreelancerRules(sandbox.FreelancerRules{AnyProject: true, AwardBeforeRetract: true})

@@ -25,6 +25,7 @@ func byHand(w *World)          { w.ByHand = true; w.Rows = 2 }
 func endsThere(w *World)       { w.EndsThere = true }
 func staleLists(w *World)      { w.StaleLists = true }
 func hastyRetraction(w *World) { w.HastyRetraction = true }
+func hides(w *World)           { w.Hides = true }
 func twoRows(w *World)         { w.Rows = 2 }
 
 func promises(letters string) func(*World) {
@@ -44,17 +45,20 @@ func TestProtocolKeepsItsPromises(t *testing.T) {
 		{"natural key, the client rejects bids", natural.with(endsThere)},
 		{"natural key, stale lists", natural.with(staleLists)},
 		{"natural key, hasty retraction", natural.with(hastyRetraction)},
+		{"natural key, look-ups by id that find nothing", natural.with(hides).with(endsThere).with(twoRows)},
 		{"natural key, late arrivals", natural.with(lateArrivals).with(twoRows).with(promises("adefgim"))},
 		{"idempotency key", idempotent},
 		{"idempotency key, look-ups by posting", idempotentP},
 		{"idempotency key, a bid that no row knows", idempotentP.with(unknownBid)},
 		{"idempotency key, the client rejects bids", idempotent.with(endsThere)},
+		{"idempotency key, a bid that no row knows, look-ups by id that find nothing", idempotentP.with(unknownBid).with(hides).with(twoRows)},
 		{"idempotency key, hasty retraction", idempotent.with(hastyRetraction)},
 		{"idempotency key, late arrivals", idempotent.with(lateArrivals).with(twoRows)},
 		{"one POST", single},
 		{"one POST, look-ups by posting", singleP},
 		{"one POST, a bid that no row knows", singleP.with(unknownBid)},
 		{"one POST, the client rejects bids", single.with(endsThere)},
+		{"one POST, look-ups by id that find nothing", single.with(hides).with(endsThere).with(twoRows)},
 		{"one POST, hasty retraction", single.with(hastyRetraction)},
 		{"one POST, late arrivals", single.with(lateArrivals)},
 	}
@@ -99,6 +103,9 @@ func TestEachRuleIsNeeded(t *testing.T) {
 		{"read again after retracting", func(r *Rules) { r.ReadAgain = false }, natural.with(hastyRetraction), "c"},
 		{"ids of other bids", func(r *Rules) { r.OthersIDs = false }, natural.with(staleLists), "b"},
 		{"an ended bid must be this one", func(r *Rules) { r.OthersIDs, r.EndedNeedsID, r.RetractAfterSettle = false, false, false }, natural, "c"},
+		{"an ended bid must be accounted for", func(r *Rules) { r.RefreshNeedsAccounts = false }, natural.with(byHand).with(endsThere).with(promises("e")), "e"},
+		{"a live bid that is not shown has not ended", func(r *Rules) { r.RefreshMissEndsNothing = false }, single, "c"},
+		{"what is known is not sent again", func(r *Rules) { r.KnownIsNotSent = false }, idempotentP.with(unknownBid).with(hides).with(promises("a")), "a"},
 		{"retract what was guessed after settle", func(r *Rules) { r.RetractAfterSettle = false }, natural.with(byHand), "c"},
 	}
 	for _, tt := range tests {
@@ -159,6 +166,7 @@ func TestRulesThatNoPromiseNeeds(t *testing.T) {
 		{"arm needs lease", func(r *Rules) { r.ArmNeedsLease = false }, ""},
 		{"arm needs that no withdrawal was requested, but for that itself", func(r *Rules) { r.ArmNeedsNoRequest = false }, "abcdefim"},
 		{"request waits for lease", func(r *Rules) { r.RequestWaitsForLease = false }, ""},
+		{"a look-up of a live bid is recorded only if nothing has changed", func(r *Rules) { r.RefreshNeedsToken = false }, ""},
 		{"an ended bid must be known, if settled", func(r *Rules) { r.EndedNeedsID = false }, ""},
 	}
 	for _, tt := range tests {

@@ -62,9 +62,10 @@ func (m machine) work(s state, i int, out emit) {
 	case idle:
 		m.claim(s, i, out)
 		m.lease(s, i, out)
+		m.takeCheck(s, i, out)
 	case judgedClaim:
 		m.insert(s, i, out)
-	case leasedPlace, leasedRemove:
+	case leasedPlace, leasedRemove, tookCheck:
 		m.lookUp(s, i, say)
 	case heldFinding:
 		m.judge(s, i, say)
@@ -154,6 +155,9 @@ func (m machine) lease(s state, i int, out emit) {
 		case b.kind == withdraw:
 			what = "leases the withdrawal"
 			w.step = leasedRemove
+		case m.isKnown(w):
+			what = "leases the placing of what is known to be there"
+			w.step = leasedPlace
 		case b.posts == 0 && (!m.world.ByPosting || !m.rules.LookFirst):
 			w.step = aboutToArm
 		default:
@@ -187,6 +191,10 @@ func (m machine) lookUp(s state, i int, say func(string, state)) {
 	if w.id != 0 {
 		w.found = s.bids[w.id-1].shown
 		hold("reads the bid by its id", w)
+		if m.world.Hides {
+			w.found = unseen
+			hold("reads the bid by its id, and finds nothing", w)
+		}
 		return
 	}
 	found := m.listed(s, w.row, live)
@@ -238,9 +246,12 @@ func (m machine) judge(s state, i int, say func(string, state)) {
 	if !m.rules.SettleThenLook {
 		w.settled = s.rows[w.row].settled
 	}
-	if w.removal {
+	switch {
+	case w.removal:
 		m.judgeRemoval(&w)
-	} else {
+	case w.check || m.isKnown(w):
+		m.judgeKnown(&w)
+	default:
 		m.judgePlacing(&w)
 	}
 	if w.step == deciding && w.verdict != submitted {
@@ -301,6 +312,7 @@ func (m machine) arm(s state, i int, out emit) {
 	armable := b.status == active && b.kind == place && b.phase == leased && b.posts < m.postCap() &&
 		(w.mine || !m.rules.ArmNeedsToken) &&
 		(!b.asked || !m.rules.ArmNeedsNoRequest) &&
+		(b.id == 0 || !m.rules.KnownIsNotSent) &&
 		(!b.expired || !m.rules.ArmNeedsLease)
 	if !armable {
 		w.step, w.verdict = deciding, again
@@ -363,6 +375,10 @@ func (m machine) answer(s state, i int, say func(string, state)) {
 func (m machine) record(s state, i int, say func(string, state)) {
 	w, b := s.workers[i], &s.rows[s.workers[i].row]
 	s.workers[i] = worker{}
+	if w.check {
+		m.recordCheck(s, w, say)
+		return
+	}
 	if m.rules.RecordNeedsToken && !s.holds(w) || b.status != active {
 		say("was overtaken, and records nothing", s)
 		return

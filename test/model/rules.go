@@ -65,6 +65,17 @@ type Rules struct {
 	// RetractAfterSettle: a bid that was found by posting, and may be somebody else's, is not
 	// retracted before the row's own POSTs have settled.
 	RetractAfterSettle bool
+	// RefreshNeedsToken: what a look-up of a live bid proves is recorded only if nothing has
+	// changed since it was taken.
+	RefreshNeedsToken bool
+	// RefreshNeedsAccounts: that the bid has ended there is believed only if no POST of the row
+	// can still take effect.
+	RefreshNeedsAccounts bool
+	// RefreshMissEndsNothing: that it is not shown ends nothing.
+	RefreshMissEndsNothing bool
+	// KnownIsNotSent: a row that knows its bid is never POSTed, also if a person has its
+	// placing tried again.
+	KnownIsNotSent bool
 }
 
 // AllRules is the protocol as it is.
@@ -75,6 +86,7 @@ func AllRules() Rules {
 		SettleThenLook: true, MissKeepsPosts: true, MissIsNotWithdrawn: true, RefusalNeedsAccounts: true,
 		DuplicateIsNoRefusal: true, RequestWaitsForLease: true, UnsentHasNoID: true, RetractByID: true,
 		LostRetraction: true, ReadAgain: true, OthersIDs: true, EndedNeedsID: true, RetractAfterSettle: true,
+		RefreshNeedsToken: true, RefreshNeedsAccounts: true, RefreshMissEndsNothing: true, KnownIsNotSent: true,
 	}
 }
 
@@ -98,6 +110,8 @@ type World struct {
 	StaleLists bool
 	// HastyRetraction: the marketplace may say "withdrawn" before it is, and then fail.
 	HastyRetraction bool
+	// Hides: a look-up by id may find nothing, although the bid is there.
+	Hides bool
 	// Rows is how often the posting is bid on: again after each withdrawal. 0 is 3.
 	Rows int
 	// Promises are the letters of those that are checked, "" for all.

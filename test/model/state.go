@@ -78,6 +78,7 @@ const (
 	armed             // about to send
 	sent              // waits for the answer
 	leasedRemove      // a withdrawal: about to look up or read
+	tookCheck         // a live bid that owes nothing: about to read
 	aboutToTake       // about to retract
 	taking            // waits for the answer to the retraction
 	tookBack          // told that it is done: about to read again
@@ -103,6 +104,7 @@ type worker struct {
 	posts   uint8 // place_posts as it knows them
 	settled bool  // as measured
 	removal bool  // it leased a withdrawal
+	check   bool  // it took a live bid that owes nothing
 	id      uint8 // external_bid_id as it knows it
 	bid     uint8 // a bid that it found, or was answered with: 1 + index
 	guessed bool
@@ -145,7 +147,7 @@ func (m machine) forget(s *state, i int) {
 	if w.step == deciding {
 		w.posts, w.settled, w.id, w.removal = 0, false, 0, false
 	}
-	if w.mine || !m.rules.RecordNeedsToken || !m.rules.ArmNeedsToken {
+	if w.mine || !m.rules.RecordNeedsToken || !m.rules.ArmNeedsToken || w.check && !m.rules.RefreshNeedsToken {
 		return
 	}
 	switch w.step {
@@ -166,14 +168,15 @@ func (m machine) forget(s *state, i int) {
 		if !w.removal || w.id == 0 {
 			*w = worker{}
 		}
-	case leasedPlace, aboutToArm, tookBack, deciding:
+	case leasedPlace, aboutToArm, tookBack, tookCheck, deciding:
 		*w = worker{}
 	}
 }
 
-func (w worker) key() [12]byte {
-	return [12]byte{
+func (w worker) key() [13]byte {
+	return [13]byte{
 		byte(w.step), w.row, bit(w.mine), w.posts, bit(w.settled), bit(w.removal), w.id, w.bid, bit(w.guessed), bit(w.late), byte(w.verdict), byte(w.found),
+		bit(w.check),
 	}
 }
 

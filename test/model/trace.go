@@ -49,7 +49,7 @@ func (s *state) String() string {
 func (s step) String() string {
 	return [...]string{
 		idle: "idle", judgedClaim: "about to claim", leasedPlace: "about to look", heldFinding: "about to judge",
-		aboutToArm: "about to arm", armed: "about to POST", sent: "waiting for the answer", leasedRemove: "about to look",
+		tookCheck: "about to read", aboutToArm: "about to arm", armed: "about to POST", sent: "waiting for the answer", leasedRemove: "about to look",
 		aboutToTake: "about to retract", taking: "waiting for the answer", tookBack: "about to read again", deciding: "about to record",
 	}[s]
 }

@@ -150,7 +150,7 @@ func (s *Sandbox) Calls(op sandbox.Op) int {
 func (s *Sandbox) Live(job string) int {
 	n := 0
 	for _, bid := range s.Bids() {
-		if bid.JobID == job && (bid.Status == marketplace.Submitted || bid.Status == marketplace.Accepted) {
+		if bid.JobID == job && bid.Status.IsLive() {
 			n++
 		}
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -69,14 +70,17 @@ func (r reader) found() marketplace.Finding {
 		return marketplace.Finding{Result: r.result(marketplace.Ambiguous, marketplace.CodeUnreadable,
 			"the answer needs found and, where that is true, an external_bid_id that can be used")}
 	}
-	switch status {
-	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
+	if slices.Contains(statuses, status) {
 		return marketplace.Finding{Known: true, Found: true, ExternalID: id, Status: status}
-	default:
-		result := r.result(marketplace.NeedsHuman, marketplace.CodeUnknownStatus, "the bid is there, in a status that bidder does not know: "+string(status))
-		result.ExternalID = id
-		return marketplace.Finding{Result: result}
 	}
+	result := r.result(marketplace.NeedsHuman, marketplace.CodeUnknownStatus, "the bid is there, in a status that bidder does not know: "+string(status))
+	result.ExternalID = id
+	return marketplace.Finding{Result: result}
+}
+
+// statuses are those that a connector may name.
+var statuses = []marketplace.Status{ //nolint:gochecknoglobals // a constant
+	marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired, marketplace.Lost,
 }
 
 // withdrawn reads the answer to a withdrawal.

@@ -245,6 +245,7 @@ func TestLookupAnswers(t *testing.T) {
 		{"accepted", reply{200, `{"found":true,"external_bid_id":"p-778","status":"accepted"}`, ""}, found("accepted"), found("accepted")},
 		{"rejected", reply{200, `{"found":true,"external_bid_id":"p-778","status":"rejected"}`, ""}, found("rejected"), found("rejected")},
 		{"withdrawn", reply{200, `{"found":true,"external_bid_id":"p-778","status":"withdrawn"}`, ""}, found("withdrawn"), found("withdrawn")},
+		{"lost", reply{200, `{"found":true,"external_bid_id":"p-778","status":"lost"}`, ""}, found("lost"), found("lost")},
 		{"expired", reply{200, `{"found":true,"external_bid_id":"p-778","status":"expired"}`, ""}, found("expired"), found("expired")},
 		{"unknown status", reply{200, `{"found":true,"external_bid_id":"p-778","status":"shortlisted"}`, ""}, unknown, unknown},
 		{"no status", reply{200, `{"found":true,"external_bid_id":"p-778"}`, ""}, unknown, unknown},

@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/internal/route"
 	"github.com/arbitrageai/bidder/pkg/marketplace/internal/wire"
@@ -52,7 +54,6 @@ func FuzzAnswer(f *testing.F) {
 
 func checkFinding(t *testing.T, finding marketplace.Finding, authoritative bool) {
 	t.Helper()
-	statuses := []marketplace.Status{marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired}
 	switch {
 	case !finding.Known:
 		checkResult(t, finding.Result)
@@ -98,4 +99,36 @@ func checkResult(t *testing.T, result marketplace.Result) {
 
 func isID(id string) bool {
 	return id != "" && len(id) <= maxID && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
+}
+
+// Whatever comes in as a callback is refused, or names a bid by ids that can be kept.
+func FuzzCallback(f *testing.F) {
+	f.Add([]byte(`{"type":"bid.accepted","timestamp":"2026-11-23T08:00:00Z","data":{"bid_id":"0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41"}}`))
+	f.Add([]byte(`{"type":"bid.submitted","data":{"external_bid_id":778}}`))
+	f.Add([]byte(`{"type":"bid.viewed","data":{"external_bid_id":"p-778","bid_id":"x"}}`))
+	f.Add([]byte(`{"type":"bid.lost","data":[]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		callback, err := ParseCallback(body)
+		if err != nil {
+			if callback != (Callback{}) {
+				t.Errorf("%+v with %v", callback, err)
+			}
+			return
+		}
+		if callback.Status == "" {
+			if callback != (Callback{}) {
+				t.Errorf("%+v means nothing and says something", callback)
+			}
+			return
+		}
+		if !slices.Contains(statuses, callback.Status) {
+			t.Errorf("%+v has an unknown status", callback)
+		}
+		if callback.BidID == uuid.Nil && callback.ExternalID == "" {
+			t.Errorf("%+v names no bid", callback)
+		}
+		if callback.ExternalID != "" && !isID(callback.ExternalID) {
+			t.Errorf("%+v has an id that cannot be kept", callback)
+		}
+	})
 }

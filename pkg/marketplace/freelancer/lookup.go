@@ -221,8 +221,7 @@ func isTime(value jsontext.Value) bool {
 	return ok && at > 0
 }
 
-// status is the bid's state in bidder's words; false where it has none. A bid that waits for
-// its bidder to accept the award counts as accepted: it cannot be retracted either.
+// status is the bid's state in bidder's words; false where it has none.
 func (b bid) status() (marketplace.Status, bool) {
 	switch {
 	case b.retracted == nil:
@@ -232,7 +231,7 @@ func (b bid) status() (marketplace.Status, bool) {
 	case b.award == "awarded", b.accepted, b.complete == "incomplete", b.complete == "complete":
 		return marketplace.Accepted, true
 	case b.award == "pending", b.awarded:
-		return marketplace.Accepted, true
+		return marketplace.AwardPending, true
 	case b.award == "rejected", b.award == "revoked", b.award == "canceled":
 		return marketplace.Rejected, true
 	case b.award == "" && (b.frontend == "" || b.frontend == "active"):
@@ -248,7 +247,7 @@ func (b bid) state() string {
 
 func (b bid) isLive() bool {
 	status, _ := b.status()
-	return status == marketplace.Submitted || status == marketplace.Accepted
+	return status.IsLive()
 }
 
 // differs reports whether the bid is not what would have been sent: then somebody placed it

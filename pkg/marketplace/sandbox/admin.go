@@ -102,15 +102,26 @@ func (s *Server) getHeld(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, listing[Entry]{held})
 }
 
-// postStatus changes a bid as the marketplace's client would.
+// postStatus changes a bid as the marketplace's client would, and says so to a hook if it
+// is given one.
 func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 	var asked struct {
-		Status marketplace.Status `json:"status"`
+		Status   marketplace.Status `json:"status"`
+		Callback string             `json:"callback"`
 	}
 	if !readJSON(w, r, &asked) {
 		return
 	}
-	done(w, s.SetStatus(r.PathValue("id"), asked.Status))
+	if err := s.SetStatus(r.PathValue("id"), asked.Status); err != nil || asked.Callback == "" {
+		done(w, err)
+		return
+	}
+	answered, err := s.Callback(r.Context(), asked.Callback, r.PathValue("id"))
+	if err != nil {
+		problem(http.StatusBadGateway, "callback_failed", err.Error()).write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]int{"callback_status": answered})
 }
 
 // done answers with what came of a change.
@@ -136,7 +147,7 @@ func (s *Server) page(page *template.Template) http.HandlerFunc {
 			Projects              []Project
 		}{Total: len(bids), Requests: len(journal), Projects: s.Projects()}
 		for _, bid := range bids {
-			if bid.isLive() {
+			if bid.Status.IsLive() {
 				view.Live++
 			}
 		}

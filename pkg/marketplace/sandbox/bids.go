@@ -37,14 +37,6 @@ type Bid struct {
 	WithdrawReason string             `json:"withdraw_reason"`
 }
 
-// AwardPending is the status of a bid at the Freelancer.com API that has been awarded, and
-// waits for its bidder to agree.
-const AwardPending marketplace.Status = "award_pending"
-
-func (b *Bid) isLive() bool {
-	return b.Status == marketplace.Submitted || b.Status == marketplace.Accepted || b.Status == AwardPending
-}
-
 // Bids returns all bids in the order in which they were placed.
 func (s *Server) Bids() []Bid {
 	s.mu.Lock()
@@ -75,17 +67,17 @@ func (s *Server) SetStatus(externalID string, status marketplace.Status) error {
 		return bid.decide(status)
 	}
 	switch status {
-	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired:
+	case marketplace.Submitted, marketplace.Accepted, marketplace.Rejected, marketplace.Withdrawn, marketplace.Expired, marketplace.Lost:
 		s.change(s.bids[at], status)
 		return nil
 	default:
-		return fmt.Errorf("%w: %q, bids of connectors are submitted, accepted, rejected, withdrawn or expired", ErrStatus, status)
+		return fmt.Errorf("%w: %q, bids of connectors are submitted, accepted, rejected, withdrawn, expired or lost", ErrStatus, status)
 	}
 }
 
 func (s *Server) change(bid *Bid, status marketplace.Status) {
 	bid.Status, bid.UpdatedAt = status, time.Now()
-	if job := (pair{bid.Marketplace, bid.JobID}); bid.isLive() {
+	if job := (pair{bid.Marketplace, bid.JobID}); bid.Status.IsLive() {
 		s.live[job] = bid
 	} else if s.live[job] == bid {
 		delete(s.live, job)

@@ -31,7 +31,7 @@ func (b *freelancerBid) decide(status marketplace.Status) error {
 	switch status {
 	case marketplace.Submitted, marketplace.Rejected, marketplace.Withdrawn:
 		b.awardedAt, b.acceptedAt = time.Time{}, time.Time{}
-	case AwardPending:
+	case marketplace.AwardPending:
 		b.awardedAt, b.acceptedAt = now, time.Time{}
 	case marketplace.Accepted:
 		if b.awardedAt.IsZero() {

@@ -207,7 +207,7 @@ func TestFreelancerRetractRules(t *testing.T) {
 	wantPayload(t, s.retract(t, id), 400, tooLatePayload)
 	wantPayload(t, s.bid(t, id), 200, strings.ReplaceAll(awardedPayload, "…", text), volatile...)
 	s.setRules(t, sandbox.FreelancerRules{})
-	for _, status := range []marketplace.Status{sandbox.AwardPending, marketplace.Accepted, marketplace.Rejected} {
+	for _, status := range []marketplace.Status{marketplace.AwardPending, marketplace.Accepted, marketplace.Rejected} {
 		if err := s.SetStatus(id, status); err != nil {
 			t.Fatal(err)
 		}

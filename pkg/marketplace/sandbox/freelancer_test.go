@@ -92,9 +92,9 @@ func TestFreelancerBidPayloads(t *testing.T) {
 		status     marketplace.Status
 		documented string
 	}{
-		{sandbox.AwardPending, waiting},
+		{marketplace.AwardPending, waiting},
 		{marketplace.Accepted, as(awardedPayload)},
-		{sandbox.AwardPending, waiting},
+		{marketplace.AwardPending, waiting},
 		{marketplace.Rejected, as(one, `"award_status":null`, `"award_status":"rejected"`)},
 		{marketplace.Withdrawn, as(retractedPayload)},
 		{marketplace.Submitted, one},

@@ -247,7 +247,7 @@ func (b *freelancerBid) view(user int64) object {
 		return view
 	case marketplace.Accepted:
 		maps.Copy(view, object{"award_status": "awarded", "complete_status": "incomplete", "frontend_bid_status": "in_progress"})
-	case AwardPending:
+	case marketplace.AwardPending:
 		view["award_status"] = "pending"
 	default:
 		maps.Copy(view, object{"submitdate": b.PlacedAt.Unix(), "highlighted": false, "sponsored": nil, "sealed": false})
