@@ -234,7 +234,7 @@ func readLine(ctx context.Context, r io.Reader) (string, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return "", context.Cause(ctx) //nolint:wrapcheck // who interrupted it
 	case got := <-done:
 		if got.err != nil && !errors.Is(got.err, io.EOF) {
 			return "", fmt.Errorf("read stdin: %w", got.err)

@@ -44,7 +44,11 @@ func serveFreelancer(t *testing.T) *freelancerSite {
 		fmt.Fprintf(w, `{"access_token":"access-%d","refresh_token":"refresh-%d","expires_in":2592000,"token_type":"Bearer"}`, s.issued, s.issued)
 	})
 	answer := func(w http.ResponseWriter, result any) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "request_id": "0a7c1b93", "result": result})
+		text, err := json.Marshal(map[string]any{"status": "success", "request_id": "0a7c1b93", "result": result})
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(text)
 	}
 	api.HandleFunc("GET /api/users/0.1/self/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]any{"id": 84120077, "username": "quietforge"})
@@ -84,7 +88,7 @@ func serveFreelancer(t *testing.T) *freelancerSite {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
-		if strings.HasPrefix(r.URL.Path, "/api/") && (s.refused || r.Header.Get("Freelancer-OAuth-V1") != fmt.Sprintf("access-%d", s.issued)) {
+		if strings.HasPrefix(r.URL.Path, "/api/") && (s.refused || r.Header.Get("Freelancer-Oauth-V1") != fmt.Sprintf("access-%d", s.issued)) {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"status":"error","message":"You must be logged in to perform this request","error_code":"RestExceptionCodes.NOT_AUTHENTICATED"}`)
 			return

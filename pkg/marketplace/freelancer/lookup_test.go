@@ -74,7 +74,7 @@ func TestLookupByPosting(t *testing.T) {
 			s.answer(getBids, tt.pages...)
 			wantFinding(t, s.client(t, nil).Lookup(t.Context(), testBid()), tt.want)
 			if changes := len(s.requests("POST")) + len(s.requests("PUT")); changes != 0 {
-				t.Errorf("a look-up changes something: %v", s.seen)
+				t.Errorf("a look-up changes something: %v", s.requests())
 			}
 		})
 	}
@@ -94,7 +94,7 @@ func TestLookupPages(t *testing.T) {
 	wantFinding(t, s.client(t, nil).Lookup(t.Context(), testBid()), found("900", "submitted", false))
 	const list = "GET /api/projects/0.1/bids/?bidders%5B%5D=84120077&limit=100&offset="
 	want := []string{"GET /api/users/0.1/self/", list + "0&projects%5B%5D=39812345", list + "50&projects%5B%5D=39812345", list + "100&projects%5B%5D=39812345"}
-	if diff := cmp.Diff(want, s.seen); diff != "" {
+	if diff := cmp.Diff(want, s.requests()); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 
@@ -105,8 +105,8 @@ func TestLookupPages(t *testing.T) {
 	}
 	endless.answer(getBids, pages...)
 	got := endless.client(t, nil).Lookup(t.Context(), testBid())
-	if got.Known || got.Result.Kind != marketplace.Ambiguous || len(endless.seen) != 21 {
-		t.Errorf("%+v after %d requests, want it to give up after 20 pages", got, len(endless.seen)-1)
+	if got.Known || got.Result.Kind != marketplace.Ambiguous || len(endless.requests()) != 21 {
+		t.Errorf("%+v after %d requests, want it to give up after 20 pages", got, len(endless.requests())-1)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestLookupByID(t *testing.T) {
 			s.answer(getBids, tt.list)
 			wantFinding(t, s.client(t, nil).Lookup(t.Context(), placedBid()), tt.want)
 			lists := 0
-			for _, request := range s.seen {
+			for _, request := range s.requests() {
 				if strings.Contains(request, "/bids/?") {
 					lists++
 				}
@@ -158,8 +158,8 @@ func TestLookupByID(t *testing.T) {
 	for _, id := range []string{"x", "1/../2", "007"} {
 		bid := testBid()
 		bid.ExternalID = id
-		if got := s.client(t, nil).Lookup(t.Context(), bid); got.Known || got.Result.Kind != marketplace.NeedsHuman || len(s.seen) != 0 {
-			t.Errorf("id %q: %+v after %v", id, got, s.seen)
+		if got := s.client(t, nil).Lookup(t.Context(), bid); got.Known || got.Result.Kind != marketplace.NeedsHuman || len(s.requests()) != 0 {
+			t.Errorf("id %q: %+v after %v", id, got, s.requests())
 		}
 	}
 }

@@ -43,10 +43,10 @@ func TestPlace(t *testing.T) {
 	}
 	post := "POST /api/projects/0.1/bids/ application/json " + payload(t, 11)
 	want := []string{"GET /api/users/0.1/self/", "GET /api/projects/0.1/projects/39812345/", post, "GET /api/projects/0.1/projects/39812345/", post}
-	if diff := cmp.Diff(want, s.seen); diff != "" {
+	if diff := cmp.Diff(want, s.requests()); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
-	for _, token := range s.tokens {
+	for _, token := range s.usedTokens() {
 		if token != testToken {
 			t.Errorf("a request came with the token %q", token)
 		}
@@ -95,8 +95,8 @@ func TestBidsThatCannotBePlaced(t *testing.T) {
 		bid := testBid()
 		change(&bid)
 		got := client.Place(t.Context(), bid)
-		if got.Kind != marketplace.NeedsHuman || got.Code != "invalid_request" || len(s.seen) != 0 {
-			t.Errorf("%s: %+v after %v, want NeedsHuman before any call", name, got, s.seen)
+		if got.Kind != marketplace.NeedsHuman || got.Code != "invalid_request" || len(s.requests()) != 0 {
+			t.Errorf("%s: %+v after %v, want NeedsHuman before any call", name, got, s.requests())
 		}
 	}
 }
@@ -237,7 +237,7 @@ func TestTransport(t *testing.T) {
 		wantResult(t, client.Place(t.Context(), testBid()), lost)
 		wantResult(t, client.Withdraw(t.Context(), placedBid()), lost)
 		if len(s.requests("POST")) != 1 || len(s.requests("PUT")) != 1 {
-			t.Errorf("requests %v, want each change once", s.seen)
+			t.Errorf("requests %v, want each change once", s.requests())
 		}
 	})
 	t.Run("time-out", func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestRefusedTokens(t *testing.T) {
 		if got := s.client(t, tokens).Lookup(t.Context(), testBid()); !got.Known || got.Found {
 			t.Errorf("%+v, want that there is none", got)
 		}
-		if diff := cmp.Diff([]string{"first-token", "second-token", "second-token"}, s.tokens); diff != "" {
+		if diff := cmp.Diff([]string{"first-token", "second-token", "second-token"}, s.usedTokens()); diff != "" {
 			t.Errorf("tokens (-want +got):\n%s", diff)
 		}
 	})
@@ -313,7 +313,7 @@ func TestRefusedTokens(t *testing.T) {
 				tokens := &rotating{tokens: tt.tokens.tokens, renewal: tt.tokens.renewal}
 				wantResult(t, change.call(s.client(t, tokens)), tt.want)
 				if len(tokens.refused) != 1 || len(s.requests("POST"))+len(s.requests("PUT")) != 1 {
-					t.Errorf("%s: %d renewals, requests %v; want one of each", change.route, len(tokens.refused), s.seen)
+					t.Errorf("%s: %d renewals, requests %v; want one of each", change.route, len(tokens.refused), s.requests())
 				}
 			}
 		})
@@ -331,8 +331,8 @@ func TestRefusedTokens(t *testing.T) {
 			want.Kind = marketplace.NotExecuted
 			wantResult(t, client.Place(t.Context(), testBid()), want)
 		}
-		if len(s.seen) != 0 {
-			t.Errorf("something was sent: %v", s.seen)
+		if len(s.requests()) != 0 {
+			t.Errorf("something was sent: %v", s.requests())
 		}
 	})
 }

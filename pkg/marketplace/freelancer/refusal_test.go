@@ -84,6 +84,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown 422", of(422, "ProjectExceptionCodes.NEW", "x"), human, human, "unexpected_status"},
 		{"unknown, with 200", of(200, "ProjectExceptionCodes.NEW", "x"), maybe, maybe, "unexpected_status"},
 		{"no status", reply{status: 400, body: `{"error_code":"ProjectExceptionCodes.PROJECT_NOT_ACTIVE"}`}, never, maybe, "job_closed"},
+		{"no status, with 200", reply{status: 200, body: `{"error_code":"ProjectExceptionCodes.PROJECT_NOT_ACTIVE"}`}, never, maybe, "job_closed"},
+		{"no status, new style, with 200", reply{status: 200, body: `{"error":{"code":"ProjectExceptionCodes.PROJECT_NOT_ACTIVE"}}`}, never, maybe, "job_closed"},
 		{"error without code", reply{status: 200, body: `{"status":"error"}`}, maybe, maybe, "unexpected_status"},
 		{"error is no object", reply{status: 400, body: `{"status":"error","error":"bad"}`}, human, maybe, "unexpected_status"},
 	}

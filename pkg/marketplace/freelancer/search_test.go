@@ -47,7 +47,7 @@ func TestSearch(t *testing.T) {
 		t.Errorf("%+v, %v: want an empty page", page, err)
 	}
 	got := make([]url.Values, 2)
-	for i, request := range s.seen {
+	for i, request := range s.requests() {
 		_, query, _ := strings.Cut(request, "?")
 		got[i], _ = url.ParseQuery(query)
 	}
@@ -114,8 +114,8 @@ func TestSearchFails(t *testing.T) {
 		"too much": {Limit: 101}, "less than nothing": {Limit: -1}, "before the first": {Offset: -1}, "a negative price": {MaxPriceCents: -1},
 		"very long": {Text: strings.Repeat("x", 1001)}, "many filters": {Skills: make([]int64, 201)},
 	} {
-		if _, err := client.Search(t.Context(), q); !errors.Is(err, ErrQuery) || len(s.seen) != 0 {
-			t.Errorf("%s: %v after %v, want ErrQuery before any call", name, err, s.seen)
+		if _, err := client.Search(t.Context(), q); !errors.Is(err, ErrQuery) || len(s.requests()) != 0 {
+			t.Errorf("%s: %v after %v, want ErrQuery before any call", name, err, s.requests())
 		}
 	}
 	for _, tt := range []struct {

@@ -98,7 +98,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route := r.Method + " " + r.URL.Path
 	s.mu.Lock()
 	s.seen = append(s.seen, strings.TrimSpace(strings.Join([]string{r.Method, r.URL.RequestURI(), r.Header.Get("Content-Type"), string(body)}, " ")))
-	s.tokens = append(s.tokens, r.Header.Get("Freelancer-OAuth-V1"))
+	s.tokens = append(s.tokens, r.Header.Get("Freelancer-Oauth-V1"))
 	replies := s.replies[route]
 	if len(replies) == 0 {
 		replies = []reply{{status: 418, body: `{"status":"error","message":"not in the script"}`}}
@@ -120,11 +120,21 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, replies[0].body)
 }
 
-// requests are what arrived, with this method.
-func (s *site) requests(method string) []string {
+// requests are what arrived, all or with these methods.
+func (s *site) requests(methods ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.seen), func(r string) bool { return !strings.HasPrefix(r, method+" ") })
+	return slices.DeleteFunc(slices.Clone(s.seen), func(r string) bool {
+		method, _, _ := strings.Cut(r, " ")
+		return len(methods) > 0 && !slices.Contains(methods, method)
+	})
+}
+
+// usedTokens are the tokens that requests came with.
+func (s *site) usedTokens() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.tokens)
 }
 
 func (s *site) market() config.Marketplace {

@@ -68,7 +68,7 @@ func TestExchangeAndRenew(t *testing.T) {
 	renewal := url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {"old-refresh"}, "client_id": {"2f6c0d1e-8f0a-4c56-9f0f-3f1b8f0e6a11"}, "client_secret": {appSecret},
 	}
-	if diff := cmp.Diff([]url.Values{form(body), renewal, renewal}, []url.Values{form(s.seen[0]), form(s.seen[1]), form(s.seen[2])}); diff != "" {
+	if diff := cmp.Diff([]url.Values{form(body), renewal, renewal}, []url.Values{form(s.requests()[0]), form(s.requests()[1]), form(s.requests()[2])}); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
@@ -98,15 +98,15 @@ func TestRenewFails(t *testing.T) {
 			s.answer(postToken, tt.reply)
 			_, err := newSignIn(t, s).Renew(t.Context(), "old-refresh")
 			for _, sentinel := range []error{marketplace.ErrAuthNeeded, marketplace.ErrNoAnswer} {
-				if errors.Is(err, sentinel) != (tt.want == sentinel) {
-					t.Errorf("error %v: is %v: %v", err, sentinel, tt.want != sentinel)
+				if errors.Is(err, sentinel) != errors.Is(tt.want, sentinel) {
+					t.Errorf("error %v: is %v: %v", err, sentinel, !errors.Is(tt.want, sentinel))
 				}
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "old-refresh") || strings.Contains(err.Error(), appSecret) {
 				t.Errorf("error %v, want it to say %q, and no secret", err, tt.says)
 			}
-			if len(s.seen) != 1 {
-				t.Errorf("%d requests, want one", len(s.seen))
+			if len(s.requests()) != 1 {
+				t.Errorf("%d requests, want one", len(s.requests()))
 			}
 		})
 	}

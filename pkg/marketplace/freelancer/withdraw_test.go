@@ -52,7 +52,7 @@ func TestWithdraw(t *testing.T) {
 			m := s.market()
 			m.Freelancer.RetractEncoding = tt.encoding
 			wantResult(t, newTestClient(t, m, nil).Withdraw(t.Context(), placedBid()), tt.want)
-			if diff := cmp.Diff(tt.requests, s.seen); diff != "" {
+			if diff := cmp.Diff(tt.requests, s.requests()); diff != "" {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 		})
@@ -61,8 +61,8 @@ func TestWithdraw(t *testing.T) {
 	for _, id := range []string{"", "x", ".", "1/2", "0"} {
 		bid := testBid()
 		bid.ExternalID = id
-		if got := s.client(t, nil).Withdraw(t.Context(), bid); got.Kind != marketplace.NeedsHuman || len(s.seen) != 0 {
-			t.Errorf("id %q: %+v after %v, want NeedsHuman before any call", id, got, s.seen)
+		if got := s.client(t, nil).Withdraw(t.Context(), bid); got.Kind != marketplace.NeedsHuman || len(s.requests()) != 0 {
+			t.Errorf("id %q: %+v after %v, want NeedsHuman before any call", id, got, s.requests())
 		}
 	}
 }
