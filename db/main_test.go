@@ -162,7 +162,8 @@ func fill(t *testing.T, conn *pgxpool.Pool) map[string]int64 {
 		SELECT id, 'engine', 'ACTIVE', status, '{"why": "test"}' FROM bids;
 		INSERT INTO accounts (marketplace) VALUES ('upwork');
 		INSERT INTO accounts VALUES ('*', 'second', now(), now(), now(), 'storm', 'ann');
-		INSERT INTO callbacks (marketplace, webhook_id) VALUES ('upwork', 'msg-1');`)
+		INSERT INTO callbacks (marketplace, webhook_id) VALUES ('upwork', 'msg-1');
+		INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES ('freelancer', 'https://accounts.example.com', 'k', '\x00', now());`)
 	counts := map[string]int64{}
 	for _, table := range column[string](t, conn, "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()") {
 		counts[table] = value[int64](t, conn, "SELECT count(*) FROM "+table)

@@ -151,6 +151,7 @@ func TestQueriesAsWorker(t *testing.T) {
 		{reader, "INSERT INTO runs (kind) VALUES ('run')"},
 		{reader, "UPDATE bids SET proposal = 'x'"},
 		{reader, "DELETE FROM candidates"},
+		{reader, "SELECT sealed FROM tokens"},
 	} {
 		tx := begin(t, pool)
 		exec(t, tx, "SELECT set_config('role', $1, true)", tt.role)

@@ -73,6 +73,7 @@ func refusals() []struct{ name, first, then, constraint string } {
 		posting  = "INSERT INTO postings (marketplace, job_id, cached_at, title, "
 		callback = "INSERT INTO callbacks VALUES ('upwork', 'msg-1')"
 		account  = "INSERT INTO accounts (marketplace) VALUES ('upwork')"
+		tokens   = "INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES "
 		queue    = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
 		run      = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
 	)
@@ -94,6 +95,8 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"callback without id", "", "INSERT INTO callbacks VALUES ('upwork', '')", "callbacks_webhook_id_bounded"},
 		{"callback with a long id", "", "INSERT INTO callbacks VALUES ('upwork', repeat('x', 257))", "callbacks_webhook_id_bounded"},
 		{"same account", account, account, "accounts_pkey"},
+		{"same tokens", tokens + "('m', 'i', 'k', '', now())", tokens + "('m', 'i', 'k', '', now())", "tokens_pkey"},
+		{"tokens' marketplace", "", tokens + "('Freelancer', 'i', 'k', '', now())", "tokens_marketplace_spelling"},
 		{"account's marketplace", "", "INSERT INTO accounts (marketplace) VALUES ('Upwork')", "accounts_marketplace_spelling"},
 		{"paused for no reason", account, "UPDATE accounts SET paused_at = now(), paused_by = 'ann'", "accounts_pause_whole"},
 		{"paused by nobody", account, "UPDATE accounts SET paused_at = now(), paused_reason = 'storm'", "accounts_pause_whole"},

@@ -94,8 +94,7 @@ The tokens are stored in the database, encrypted with the first key of token_key
 renewed by the pods. The marketplace may be left out where only one has the handler
 freelancer.`,
 		Example: `  bidder freelancer login
-  echo 'https://example.com/callback?code=…&state=…' | bidder freelancer login   # only if it is still waiting
-  bidder freelancer login -o json freelancer`,
+  bidder freelancer login freelancer -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, a.freelancerLogin),
 	}
@@ -235,7 +234,7 @@ func readLine(ctx context.Context, r io.Reader) (string, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return "", context.Cause(ctx) //nolint:wrapcheck // who interrupted it
 	case got := <-done:
 		if got.err != nil && !errors.Is(got.err, io.EOF) {
 			return "", fmt.Errorf("read stdin: %w", got.err)

@@ -31,7 +31,7 @@ WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND
 -- name: RefuseRenewal :exec
 -- The refresh token is worth nothing.
 UPDATE tokens
-SET refused_at = clock_timestamp(), renewing_until = NULL
+SET refused_at = clock_timestamp(), renewing_until = NULL, unanswered_at = sqlc.narg('unanswered_at')
 WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version;
 
 -- name: AbandonRenewal :exec

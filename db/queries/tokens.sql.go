@@ -142,20 +142,22 @@ func (q *Queries) GetToken(ctx context.Context, arg GetTokenParams) (GetTokenRow
 
 const RefuseRenewal = `-- name: RefuseRenewal :exec
 UPDATE tokens
-SET refused_at = clock_timestamp(), renewing_until = NULL
-WHERE marketplace = $1 AND account = $2 AND issuer = $3 AND version = $4
+SET refused_at = clock_timestamp(), renewing_until = NULL, unanswered_at = $1
+WHERE marketplace = $2 AND account = $3 AND issuer = $4 AND version = $5
 `
 
 type RefuseRenewalParams struct {
-	Marketplace string    `json:"marketplace"`
-	Account     string    `json:"account"`
-	Issuer      string    `json:"issuer"`
-	Version     uuid.UUID `json:"version"`
+	UnansweredAt *time.Time `json:"unanswered_at"`
+	Marketplace  string     `json:"marketplace"`
+	Account      string     `json:"account"`
+	Issuer       string     `json:"issuer"`
+	Version      uuid.UUID  `json:"version"`
 }
 
 // The refresh token is worth nothing.
 func (q *Queries) RefuseRenewal(ctx context.Context, arg RefuseRenewalParams) error {
 	_, err := q.db.Exec(ctx, RefuseRenewal,
+		arg.UnansweredAt,
 		arg.Marketplace,
 		arg.Account,
 		arg.Issuer,

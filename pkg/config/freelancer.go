@@ -49,7 +49,7 @@ type Freelancer struct {
 }
 
 // UsesOAuth reports whether tokens come from signing in, and not from the environment.
-func (f Freelancer) UsesOAuth() bool { return f.TokenEnv == "" }
+func (f *Freelancer) UsesOAuth() bool { return f.TokenEnv == "" }
 
 // freelancerKeys returns what the file may say for the handler freelancer, beside what it has
 // in common with the bridge. As those, they may stand there with any handler.
@@ -120,7 +120,7 @@ func (m *Marketplace) isProductionFreelancer() bool {
 }
 
 // variables returns the names of the variables that hold secrets.
-func (f Freelancer) variables() []string {
+func (f *Freelancer) variables() []string {
 	return append([]string{f.TokenEnv, f.ClientIDEnv, f.ClientSecretEnv}, f.TokenKeyEnv...)
 }
 

@@ -86,17 +86,31 @@ func TestNoDatabase(t *testing.T) {
 	}
 }
 
-// TestBrokenConfiguration: a client that cannot be made ends the pass; nothing is for a person.
-func TestBrokenConfiguration(t *testing.T) {
+// TestNoClient: a client that cannot be made is a failed attempt of the bids of its own
+// marketplace; those of others are delivered in the same pass.
+func TestNoClient(t *testing.T) {
 	t.Parallel()
 	w := deliverytest.New(t)
-	bid, errBroken := w.Bid(unsent), errors.New("broken")
-	engine := w.EngineOf(w.Pool, deliverytest.Options(func(string) (delivery.Account, error) { return delivery.Account{}, errBroken }))
-	if err := engine.Pass(t.Context(), 2); !errors.Is(err, errBroken) {
-		t.Errorf("%v, want %v", err, errBroken)
+	bid, sent, other := w.Bid(unsent), w.Bid(deliverytest.Settled+", delivery_attempts = 7"), w.Bid(unsent, "guru")
+	script := deliverytest.NewScript(marketplace.NaturalKey)
+	engine := w.EngineOf(w.Pool, deliverytest.Options(func(name string) (delivery.Account, error) {
+		if name == "guru" {
+			return delivery.Account{Client: script, Settle: deliverytest.Settle}, nil
+		}
+		return delivery.Account{}, errors.New("the key is broken")
+	}))
+	if err := engine.Pass(t.Context(), 1); err != nil {
+		t.Error(err)
 	}
-	if got, want := w.State(bid.ID), "ACTIVE place leased"; got != want {
-		t.Errorf("%s, want %s", got, want)
+	if row := w.Row(bid.ID); *row.DeliveryState != "pending" || row.DeliveryAttempts != 1 || *row.LastError != "no_client: the key is broken" ||
+		row.NextAttemptAt.Before(time.Now().Add(5*time.Second)) {
+		t.Errorf("%s, %+v", w.State(bid.ID), row)
+	}
+	if row := w.Row(sent.ID); row.ReviewReason == nil || *row.ReviewReason != delivery.ReasonRetriesExhausted || row.PlacePosts != 1 {
+		t.Errorf("after the last attempt: %s", w.State(sent.ID))
+	}
+	if row := w.Row(other.ID); row.ExternalBidID == nil {
+		t.Errorf("the bid at another marketplace: %s", w.State(other.ID))
 	}
 }
 

@@ -413,8 +413,7 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestNoHandler: without a client the delivery waits for a person; other trouble with the
-// configuration ends the pass.
+// TestNoHandler: without a client the delivery waits for a person.
 func TestNoHandler(t *testing.T) {
 	t.Parallel()
 	w := deliverytest.New(t)

@@ -242,7 +242,7 @@ func (k *Keeper) renewNow(ctx context.Context, row queries.GetTokenRow, tokens p
 	case errors.Is(err, marketplace.ErrAuthNeeded):
 		err = k.over(row)
 		unrecorded = k.q.RefuseRenewal(ctx, queries.RefuseRenewalParams{
-			Marketplace: o.Marketplace, Account: o.Account, Issuer: o.Issuer, Version: row.Version,
+			UnansweredAt: row.UnansweredAt, Marketplace: o.Marketplace, Account: o.Account, Issuer: o.Issuer, Version: row.Version,
 		})
 	case !errors.Is(err, marketplace.ErrNoAnswer):
 		unrecorded = k.q.AbandonRenewal(ctx, queries.AbandonRenewalParams{

@@ -120,14 +120,14 @@ func (a answer) rateWait(now time.Time) time.Duration {
 	if wait, says := wire.RetryAfter(a.Header, now); says {
 		return wait
 	}
-	if reset, says := wire.ParseSeconds(strings.TrimSpace(a.Header.Get("RateLimit-Reset"))); says {
+	if reset, says := wire.ParseSeconds(strings.TrimSpace(a.Header.Get("Ratelimit-Reset"))); says {
 		return wire.Clamp(reset)
 	}
-	if strings.TrimSpace(a.Header.Get("RateLimit-Remaining")) != "0" {
+	if strings.TrimSpace(a.Header.Get("Ratelimit-Remaining")) != "0" {
 		return standardWait
 	}
 	var smallest time.Duration
-	for policy := range strings.SplitSeq(strings.Join(a.Header.Values("RateLimit-Limit"), ","), ",") {
+	for policy := range strings.SplitSeq(strings.Join(a.Header.Values("Ratelimit-Limit"), ","), ",") {
 		for parameter := range strings.SplitSeq(policy, ";") {
 			name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")
 			if window, ok := wire.ParseSeconds(value); ok && name == "window" && (smallest == 0 || window < smallest) {

@@ -47,10 +47,10 @@ var _ marketplace.Client = (*Client)(nil)
 // when they are needed; see [Client.Close].
 func New(m config.Marketplace, tokens Tokens) (*Client, error) {
 	if u, err := url.Parse(m.BaseURL); err != nil || u.Host == "" {
-		return nil, errors.New("Freelancer.com needs a base_url") //nolint:staticcheck,revive // a name
+		return nil, errors.New("Freelancer.com needs a base_url") //nolint:staticcheck // a name
 	}
 	if tokens == nil {
-		return nil, errors.New("Freelancer.com needs a token") //nolint:staticcheck,revive // a name
+		return nil, errors.New("Freelancer.com needs a token") //nolint:staticcheck // a name
 	}
 	m.Timeout = cmp.Or(m.Timeout, defaultTimeout)
 	m.Freelancer.RetractEncoding = cmp.Or(m.Freelancer.RetractEncoding, config.RetractByForm)
@@ -182,7 +182,7 @@ func (c *Client) send(ctx context.Context, token config.Secret, r request) (answ
 	}
 	built.Header.Set("Accept", "application/json")
 	built.Header.Set("User-Agent", "bidder")
-	built.Header.Set("Freelancer-OAuth-V1", token.Reveal())
+	built.Header.Set("Freelancer-Oauth-V1", token.Reveal())
 	if r.contentType != "" {
 		built.Header.Set("Content-Type", r.contentType)
 	}
