@@ -109,7 +109,7 @@ func (s *Server) hear(ctx context.Context, name, id string, callback bridge.Call
 	}
 	row, err := s.q.HearCallback(ctx, params)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller says it
+		return err
 	}
 	s.options.Log.Info("callback", "marketplace", name, "webhook_id", id, "status", callback.Status, "bid_id", callback.BidID,
 		"external_bid_id", callback.ExternalID, "repeated", row.Heard == 0, "known", row.Told > 0, "looked_up_next", row.Rung > 0)

@@ -218,8 +218,8 @@ func (l *Lease) lookUpStatus(until time.Time) (verdict Verdict, looked bool, err
 	for {
 		finding, verdict, ok, err := l.LookUp(l.stop)
 		switch {
-		case l.stop.Err() != nil: // cut short, which proves nothing
-			return Verdict{}, false, nil
+		case l.stop.Err() != nil:
+			return Verdict{}, false, nil //nolint:nilerr // it was cut short, which proves nothing
 		case err != nil:
 			return Verdict{}, false, err
 		case ok:
