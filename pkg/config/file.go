@@ -63,7 +63,8 @@ func (l *loader) slurp(name string) ([]byte, error) {
 type file struct {
 	*loader
 
-	name string
+	name  string
+	lines []string // of the source
 }
 
 // at returns the place of a token.
@@ -85,8 +86,9 @@ const (
 
 // parse returns the top of the only document, or nil where it is empty or
 // cannot be read.
-func (f file) parse(data []byte) ast.Node {
+func (f *file) parse(data []byte) ast.Node {
 	source := strings.TrimPrefix(string(data), "\uFEFF")
+	f.lines = strings.Split(source, "\n")
 	tokens := lexer.Tokenize(swapPlaceholders(source, braces, shelf))
 	const hint = "is it the right file?"
 	switch {
