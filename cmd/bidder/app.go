@@ -113,7 +113,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.grantsCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.grantsCommand(),
 	)
 	return root
 }
@@ -262,9 +262,9 @@ func (s *session) writeLimits() db.Limits {
 // rules are what claims check, from the configuration.
 func (s *session) rules() bidding.Rules {
 	return bidding.Rules{
-		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow,
+		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow, Reads: s.Reads(),
 		Policy: bidding.Budget{
-			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
+			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents, Expressions: s.Expressions,
 			SwitchedOff:   func(marketplace string) bool { return s.Handler(marketplace) == config.HandlerNone },
 			NeedsApproval: func(marketplace string) bool { return s.Marketplace(marketplace).Approval == config.ApprovalRequired },
 		}.Decide,

@@ -139,9 +139,8 @@ func (e expression) evaluate(ctx context.Context, p posting.Posting, now time.Ti
 		return value, nil
 	}
 	failure := &EvaluationError{Message: shorten(err.Error())}
-	var limited interface{ NodeID() int64 }
-	if errors.As(err, &limited) {
-		if at := e.source.GetStartLocation(limited.NodeID()); at.Line() > 0 {
+	if broken, ok := errors.AsType[*types.Err](err); ok {
+		if at := e.source.GetStartLocation(broken.NodeID()); at.Line() > 0 {
 			failure.Line, failure.Column = at.Line(), at.Column()+1
 		}
 	}

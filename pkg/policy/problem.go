@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
 // A Problem is one thing that is wrong with an expression.
@@ -51,7 +54,8 @@ func oneProblem(message, hint string) *Error {
 
 func wrongResult(name string, actual *cel.Type) *Error {
 	if name == "eligible" {
-		return oneProblem("must be a condition (bool), and is "+typeName(actual.String()), "compare it with something, as in posting.budget_max >= money(\"200\")")
+		return oneProblem("must be a condition (bool), and is "+typeName(actual.String()),
+			`compare it with something, as in posting.budget_max >= money("200")`)
 	}
 	return oneProblem("must be money, and is "+typeName(actual.String()), `write money("480.00"), or compute with posting.budget_max`)
 }
@@ -71,10 +75,7 @@ func problems(parsed *cel.Ast, issues *cel.Issues) *Error {
 		}
 	}
 	slices.SortStableFunc(result.Problems, func(a, b Problem) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	result.Problems = result.Problems[:min(len(result.Problems), maxProblems)]
 	return result
@@ -118,19 +119,19 @@ func noMatch(parsed *cel.Ast, id int64, function, arguments string) Problem {
 		function = symbol
 	}
 	p := Problem{Message: fmt.Sprintf("%q does not take %s", function, arguments)}
-	_, isNumber := map[string]bool{"(money, int)": true, "(money, double)": true, "(int, money)": true, "(double, money)": true}[arguments]
+	isNumber := slices.Contains([]string{"(money, int)", "(money, double)", "(int, money)", "(double, money)"}, arguments)
 	number := literalOf(parsed, id)
 	switch {
 	case (function == "*" || function == "/") && arguments == "(money, double)":
-		p.Hint = fmt.Sprintf("a number with a point is not exact: write it as text, %s %q, or use percent", function, or(number, "0.9"))
+		p.Hint = fmt.Sprintf("a number with a point is not exact: write it as text, %s %q, or use percent", function, cmp.Or(number, "0.9"))
 	case function == "*" && strings.HasSuffix(arguments, ", money)") && arguments != "(money, money)":
-		p.Hint = fmt.Sprintf("write the money first: posting.budget_max * %q", or(number, "0.9"))
+		p.Hint = fmt.Sprintf("write the money first: posting.budget_max * %q", cmp.Or(number, "0.9"))
 	case function == "percent" && strings.HasPrefix(arguments, "money.(double"):
-		p.Hint = fmt.Sprintf("write it as text: percent(%q)", or(number, "12.5"))
-	case isNumber, strings.Contains(arguments, "money, string"), strings.Contains(arguments, "(string, money"):
-		p.Hint = fmt.Sprintf("write money(%q)", or(number, "200"))
+		p.Hint = fmt.Sprintf("write it as text: percent(%q)", cmp.Or(number, "12.5"))
+	case isNumber, arguments == "(money, string)", arguments == "(string, money)":
+		p.Hint = fmt.Sprintf("write money(%q)", cmp.Or(number, "200"))
 	case function == "money":
-		p.Hint = fmt.Sprintf("write the amount as text: money(%q)", or(number, "200"))
+		p.Hint = fmt.Sprintf("write the amount as text: money(%q)", cmp.Or(number, "200"))
 	}
 	return p
 }
@@ -158,16 +159,11 @@ func decimalText(value ref.Val) string {
 	case types.Double:
 		return strconv.FormatFloat(float64(v), 'f', -1, 64)
 	case types.String:
-		return shorten(string(v))
+		if _, err := posting.ParseAmount(string(v)); err == nil {
+			return string(v)
+		}
 	}
 	return ""
-}
-
-func or(text, standard string) string {
-	if text == "" {
-		return standard
-	}
-	return text
 }
 
 // typeName is CEL's name of types as this program's users know them.
