@@ -87,7 +87,8 @@ const (
 // parse returns the top of the only document, or nil where it is empty or
 // cannot be read.
 func (f *file) parse(data []byte) ast.Node {
-	source := strings.TrimPrefix(string(data), "\uFEFF")
+	// The lexer counts lines wrong that end as Windows ends them.
+	source := strings.ReplaceAll(strings.TrimPrefix(string(data), "\uFEFF"), "\r\n", "\n")
 	f.lines = strings.Split(source, "\n")
 	tokens := lexer.Tokenize(swapPlaceholders(source, braces, shelf))
 	const hint = "is it the right file?"
