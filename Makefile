@@ -35,6 +35,7 @@ fuzz: ## fuzz every parser that reads from outside, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzLineReader -fuzztime 1m ./pkg/posting
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 1m ./pkg/posting
 	$(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./pkg/marketplace/bridge
+	$(GO) test -run '^$$' -fuzz FuzzCompile -fuzztime 1m -fuzzminimizetime 1x ./pkg/policy
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m -fuzzminimizetime 1x ./pkg/config
 
 .PHONY: generate

@@ -129,10 +129,10 @@ func settings(cmd *cobra.Command, flags ...string) {
 	}
 }
 
-// variables are all settings with their defaults.
+// variables are all settings that are no keys of the file, with their defaults.
 func variables() []config.Setting {
 	defaults, _ := config.Load(config.Source{})
-	return defaults.Settings()
+	return slices.DeleteFunc(defaults.Settings(), func(s config.Setting) bool { return s.Name != strings.ToUpper(s.Name) })
 }
 
 // action wraps a command's code: what fails before it is wrong usage.

@@ -202,7 +202,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		if s.DryRun {
 			err = db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
 				var err error
-				counts, err = posting.Rehearse(ctx, tx, d, fresh, observer)
+				counts, err = posting.Rehearse(ctx, tx, d, fresh, s.Reads().Description, observer)
 				return err
 			})
 		} else {
