@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -38,10 +39,7 @@ func (c Config) Expressions(marketplace string) (*policy.Eligible, *policy.Amoun
 // Reads are the parts of a posting that any of the expressions looks at.
 func (c Config) Reads() policy.Reads {
 	var reads policy.Reads
-	all := []Marketplace{c.unnamed()}
-	for _, m := range c.Marketplaces {
-		all = append(all, m)
-	}
+	all := append(slices.Collect(maps.Values(c.Marketplaces)), c.unnamed())
 	for _, m := range all {
 		if m.Eligible != nil {
 			reads = reads.Union(m.Eligible.Reads())
@@ -105,10 +103,8 @@ func (f file) within(node ast.Node, text string, line, column int) string {
 	if _, block := node.(*ast.LiteralNode); block { // its text begins in the line after | or >
 		row, skip = row+1, 0
 	}
-	if row >= len(f.lines) {
-		return f.at(start)
-	}
-	source := []rune(strings.Join(f.lines[row:], "\n"))
+	lines := strings.Split(f.source, "\n")
+	source := []rune(strings.Join(lines[min(row, len(lines)):], "\n"))
 	w := scalarWalk{source: source, at: min(skip, len(source)), quote: start.Type}
 	if w.quote == token.SingleQuoteType || w.quote == token.DoubleQuoteType {
 		w.at++

@@ -3,7 +3,7 @@ package policy
 import (
 	"slices"
 
-	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 
 	"github.com/arbitrageai/bidder/pkg/posting"
@@ -12,8 +12,8 @@ import (
 // sizes tells the estimate of the cost how long values can get.
 type sizes struct{}
 
-// EstimateSize implements checker.CostEstimator.
-func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
+// EstimateSize implements cost.Estimator.
+func (sizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
 	most := uint64(maxText)
 	switch path := element.Path(); {
 	case slices.Equal(path, []string{postingVariable, "description"}):
@@ -27,10 +27,10 @@ func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
 	case len(path) == 0 && element.Type().Kind() != types.StringKind:
 		return nil
 	}
-	return &checker.SizeEstimate{Max: most}
+	return &cost.SizeEstimate{Max: most}
 }
 
-// EstimateCallCost implements checker.CostEstimator: every call costs what CEL says.
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+// EstimateCallCost implements cost.Estimator: every call costs what CEL says.
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -10,6 +12,10 @@ import (
 // limits refuses, when an expression is compiled, what no evaluation could make sense of, and
 // what could do much work in one step: the cost of a step is counted only after it.
 type limits struct{}
+
+// heavy are the functions of the library that make long texts, or whose work is a product of
+// two lengths.
+var heavy = []string{"charAt", "indexOf", "lastIndexOf", "replace", "split", "substring"} //nolint:gochecknoglobals // a constant
 
 // Name implements cel.ASTValidator.
 func (limits) Name() string { return "bidder.limits" }
@@ -37,7 +43,7 @@ func checkCall(e ast.Expr, issues *cel.Issues) {
 		literal, isText = last.AsLiteral().(types.String)
 	}
 	switch name := call.FunctionName(); {
-	case name == "charAt" || name == "indexOf" || name == "lastIndexOf" || name == "replace" || name == "split" || name == "substring":
+	case slices.Contains(heavy, name):
 		issues.ReportErrorAtID(e.ID(), "the function %s is not supported: use contains, startsWith, endsWith or matches", name)
 	case name == "matches" && !isText:
 		issues.ReportErrorAtID(last.ID(), "the pattern must be written out: what a posting says is no pattern")

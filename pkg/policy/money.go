@@ -44,7 +44,11 @@ func moneyLibrary() []cel.EnvOption {
 	percent := cel.BinaryBinding(func(amount, by ref.Val) ref.Val {
 		return amount.(money).times(by, big.NewRat(1, 100)) //nolint:forcetypeassert // the overload's
 	})
-	options := []cel.EnvOption{
+	compare := func(symbol string) cel.EnvOption {
+		return cel.Function(symbol, binary(symbol+"money", moneyType, moneyType, cel.BoolType))
+	}
+	return []cel.EnvOption{
+		compare("_<_"), compare("_<=_"), compare("_>_"), compare("_>=_"),
 		cel.Function("money", cel.Overload("string_to_money", []*cel.Type{cel.StringType}, moneyType,
 			cel.UnaryBinding(func(text ref.Val) ref.Val {
 				return parseMoney(string(text.(types.String))) //nolint:forcetypeassert // the overload's
@@ -63,10 +67,6 @@ func moneyLibrary() []cel.EnvOption {
 			cel.MemberOverload("money_percent_int", []*cel.Type{moneyType, cel.IntType}, moneyType, percent),
 			cel.MemberOverload("money_percent_string", []*cel.Type{moneyType, cel.StringType}, moneyType, percent)),
 	}
-	for _, comparison := range []string{"_<_", "_<=_", "_>_", "_>=_"} {
-		options = append(options, cel.Function(comparison, binary(comparison+"money", moneyType, moneyType, cel.BoolType)))
-	}
-	return options
 }
 
 // parseMoney is an amount as postings write them, such as 480 or 480.00.

@@ -66,7 +66,7 @@ func (e *Amount) Evaluate(ctx context.Context, p posting.Posting, now time.Time)
 	}
 	amount, ok := value.(money)
 	if !ok || int64(amount) > posting.MaxCents {
-		return 0, &EvaluationError{Message: fmt.Sprintf("the amount is more than %s", posting.FormatAmount(posting.MaxCents))}
+		return 0, &EvaluationError{Message: "the amount is more than " + posting.FormatAmount(posting.MaxCents)}
 	}
 	return int64(amount), nil
 }
