@@ -60,7 +60,7 @@ SELECT
     coalesce(content.url, '')::text AS url,
     coalesce(content.currency, '')::text AS currency,
     coalesce(content.pricing, '')::text AS pricing,
-    coalesce(content.skills, '{}')::text[] AS skills,
+    content.skills,
     content.posted_at,
     content.deadline,
     content.bid_period_days,
