@@ -122,7 +122,7 @@ func (s *session) reason(attempt bidding.Attempt) string {
 	default:
 		text := "Nothing stands against a bid of " + posting.FormatAmount(attempt.AmountCents)
 		if attempt.Rule != "" {
-			text += ", which " + s.rule(attempt) + " says"
+			text += ", by " + s.rule(attempt) + " and the bounds"
 		}
 		return text + "."
 	}

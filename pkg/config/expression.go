@@ -174,7 +174,7 @@ func (w *scalarWalk) step(r rune) {
 	}
 	switch c := w.source[w.at]; {
 	case w.escaped() && w.at+1 < len(w.source):
-		w.at += 2 + map[rune]int{'x': 2, 'u': 4, 'U': 8}[w.source[w.at+1]]
+		w.at = min(w.at+2+map[rune]int{'x': 2, 'u': 4, 'U': 8}[w.source[w.at+1]], len(w.source))
 	case w.quote == token.SingleQuoteType && c == '\'' && r == '\'':
 		w.at += 2
 	case c == r, unicode.IsSpace(c):

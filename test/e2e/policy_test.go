@@ -52,7 +52,7 @@ func TestPolicy(t *testing.T) {
 	type verdict struct{ detail, amount, expression, at, reason string }
 	const top, own = "bidder.yaml:2:11", "bidder.yaml:6:15"
 	wanted := map[string]verdict{
-		"yes":        {"<null>", "90.00", "amount", "bidder.yaml:3:9", "a bid of 90.00, which amount"},
+		"yes":        {"<null>", "90.00", "amount", "bidder.yaml:3:9", "a bid of 90.00, by amount ("},
 		"clamped":    {"<null>", "400.00", "amount", "bidder.yaml:3:9", "a bid of 400.00"},
 		"wanted":     {"<null>", "12.50", "<null>", "<null>", "a bid of 12.50."},
 		"no skill":   {"policy", "<null>", "eligible", top, "eligible ("},
