@@ -37,6 +37,7 @@ fuzz: ## fuzz every parser that reads from outside, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./pkg/marketplace/bridge
 	$(GO) test -run '^$$' -fuzz FuzzCallback -fuzztime 1m ./pkg/marketplace/bridge
 	$(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./pkg/marketplace/freelancer
+	$(GO) test -run '^$$' -fuzz FuzzCompile -fuzztime 1m -fuzzminimizetime 1x ./pkg/policy
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m -fuzzminimizetime 1x ./pkg/config
 
 .PHONY: generate

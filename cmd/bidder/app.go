@@ -113,7 +113,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.grantsCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.grantsCommand(),
 	)
 	return root
 }
@@ -129,10 +129,10 @@ func settings(cmd *cobra.Command, flags ...string) {
 	}
 }
 
-// variables are all settings with their defaults.
+// variables are all settings that are no keys of the file, with their defaults.
 func variables() []config.Setting {
 	defaults, _ := config.Load(config.Source{})
-	return defaults.Settings()
+	return slices.DeleteFunc(defaults.Settings(), func(s config.Setting) bool { return s.Name != strings.ToUpper(s.Name) })
 }
 
 // action wraps a command's code: what fails before it is wrong usage.
@@ -262,9 +262,9 @@ func (s *session) writeLimits() db.Limits {
 // rules are what claims check, from the configuration.
 func (s *session) rules() bidding.Rules {
 	return bidding.Rules{
-		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow,
+		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow, Reads: s.Reads(),
 		Policy: bidding.Budget{
-			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
+			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents, Expressions: s.Expressions,
 			SwitchedOff:   func(marketplace string) bool { return s.Handler(marketplace) == config.HandlerNone },
 			NeedsApproval: func(marketplace string) bool { return s.Marketplace(marketplace).Approval == config.ApprovalRequired },
 		}.Decide,

@@ -181,14 +181,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 	if err != nil {
 		return report, nil, fmt.Errorf("read the database's clock: %w", err)
 	}
-	options := posting.Options{Now: now, DefaultCurrency: s.DefaultCurrency}
-	switch in.cachedAt {
-	case "":
-	case "now":
-		options.CachedAt = now
-	default:
-		options.CachedAt, _ = posting.ParseTime(in.cachedAt) // checked when it was opened
-	}
+	options := in.options(now, s.DefaultCurrency)
 	for i, name := range in.names {
 		reader, size := a.stdin, int64(-1)
 		if file := in.files[i]; file != nil {
@@ -209,7 +202,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		if s.DryRun {
 			err = db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
 				var err error
-				counts, err = posting.Rehearse(ctx, tx, d, fresh, observer)
+				counts, err = posting.Rehearse(ctx, tx, d, fresh, s.Reads().Description, observer)
 				return err
 			})
 		} else {
@@ -231,6 +224,19 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		return report, fresh, personError{}
 	}
 	return report, fresh, nil
+}
+
+// options are how the lines are read, at the time now.
+func (in *input) options(now time.Time, currency string) posting.Options {
+	options := posting.Options{Now: now, DefaultCurrency: currency}
+	switch in.cachedAt {
+	case "":
+	case "now":
+		options.CachedAt = now
+	default:
+		options.CachedAt, _ = posting.ParseTime(in.cachedAt) // checked when it was opened
+	}
+	return options
 }
 
 // interruptible reads r until the end of ctx as well: who writes to a pipe may be silent for

@@ -207,18 +207,29 @@ func (s *session) reconsider(ctx context.Context) error {
 	return nil
 }
 
-// failureLog logs failed attempts and remembers one cause of each kind.
+// failureLog logs failed attempts and remembers one cause of each kind. It also logs some
+// of the postings that the policy has no answer for: they may be a mistake in the policy.
 type failureLog struct {
-	session  *session
-	mu       sync.Mutex
-	database error
-	other    error
+	session    *session
+	mu         sync.Mutex
+	database   error
+	other      error
+	unanswered int
 }
+
+// maxLoggedUnanswered bounds the postings that are logged because the policy has no answer.
+const maxLoggedUnanswered = 10
 
 func (f *failureLog) observe(attempts []bidding.Attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, attempt := range attempts {
+		if attempt.Detail == bidding.ReasonPolicyError {
+			if f.unanswered++; f.unanswered <= maxLoggedUnanswered {
+				f.session.log.Warn("the policy has no answer; `bidder why` tells of each posting", "marketplace", attempt.Key.Marketplace,
+					"job_id", attempt.Key.JobID, "expression", attempt.Rule, "error", attempt.Err)
+			}
+		}
 		if attempt.Outcome != bidding.Failed {
 			continue
 		}

@@ -118,13 +118,38 @@ func (s *session) reason(attempt bidding.Attempt) string {
 	case bidding.Stale:
 		return fmt.Sprintf("It was last seen %s ago (%s), longer than %s.", since(attempt.CachedAt), exactTime(attempt.CachedAt), s.PostingTTL)
 	case bidding.Ineligible:
-		return map[string]string{
-			bidding.ReasonHandlerNone:        "Its marketplace is switched off (handler: none).",
-			bidding.ReasonNoAmount:           "Neither the posting nor its budget says what to bid.",
-			bidding.ReasonAmountBelowMinimum: "The amount it asks for is below min_amount.",
-			bidding.ReasonAmountAboveMaximum: "The amount it asks for is above max_amount.",
-		}[attempt.Detail]
+		return s.refusal(attempt)
 	default:
-		return "Nothing stands against a bid of " + posting.FormatAmount(attempt.AmountCents) + "."
+		text := "Nothing stands against a bid of " + posting.FormatAmount(attempt.AmountCents)
+		if attempt.Rule != "" {
+			text += ", by " + s.rule(attempt) + " and the bounds"
+		}
+		return text + "."
 	}
+}
+
+// refusal explains why a posting is ineligible.
+func (s *session) refusal(attempt bidding.Attempt) string {
+	switch attempt.Detail {
+	case bidding.ReasonPolicy:
+		return "The policy says no: " + s.rule(attempt) + " is false."
+	case bidding.ReasonPolicyError:
+		return fmt.Sprintf("The policy has no answer: %s: %v.", s.rule(attempt), attempt.Err)
+	case bidding.ReasonNoAmount:
+		if attempt.Rule == bidding.RuleAmount {
+			return "The policy's amount is nothing: " + s.rule(attempt) + " says " + posting.FormatAmount(attempt.AmountCents) + "."
+		}
+		return "Neither the posting nor its budget says what to bid."
+	}
+	return map[string]string{
+		bidding.ReasonHandlerNone:        "Its marketplace is switched off (handler: none).",
+		bidding.ReasonAmountBelowMinimum: "The amount it asks for is below min_amount.",
+		bidding.ReasonAmountAboveMaximum: "The amount it asks for is above max_amount.",
+	}[attempt.Detail]
+}
+
+// rule names the expression that decided, and where it stands.
+func (s *session) rule(attempt bidding.Attempt) string {
+	key, from := s.Deciding(attempt.Key.Marketplace, attempt.Rule)
+	return fmt.Sprintf("%s (%s)", key, from)
 }

@@ -32,6 +32,8 @@ FROM taken AS t;
 -- of its own after the lock, so that its snapshot sees what the last holder committed.
 --
 -- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
+--
+-- What only the operator's own policy looks at is read and sent only where it does.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(sqlc.narg('now')::timestamptz, clock_timestamp()) AS now
 )
@@ -53,7 +55,16 @@ SELECT
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
-    p.bid_amount_cents
+    p.bid_amount_cents,
+    coalesce(content.title, '')::text AS title,
+    coalesce(content.url, '')::text AS url,
+    coalesce(content.currency, '')::text AS currency,
+    coalesce(content.pricing, '')::text AS pricing,
+    content.skills,
+    content.posted_at,
+    content.deadline,
+    content.bid_period_days,
+    coalesce(CASE WHEN @with_description::boolean THEN content.description END, '')::text AS description
 FROM clock
 CROSS JOIN (
     SELECT
@@ -66,6 +77,11 @@ LEFT JOIN LATERAL (
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM postings AS c
+    WHERE @with_content::boolean AND c.marketplace = k.marketplace AND c.job_id = k.job_id
+    LIMIT 1
+) AS content ON true
 LEFT JOIN LATERAL (
     SELECT b.id FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'

@@ -290,7 +290,7 @@ func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesPara
 
 const Judge = `-- name: Judge :many
 WITH clock AS MATERIALIZED (
-    SELECT coalesce($7::timestamptz, clock_timestamp()) AS now
+    SELECT coalesce($9::timestamptz, clock_timestamp()) AS now
 )
 SELECT
     k.marketplace::text AS marketplace,
@@ -310,19 +310,33 @@ SELECT
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
-    p.bid_amount_cents
+    p.bid_amount_cents,
+    coalesce(content.title, '')::text AS title,
+    coalesce(content.url, '')::text AS url,
+    coalesce(content.currency, '')::text AS currency,
+    coalesce(content.pricing, '')::text AS pricing,
+    content.skills,
+    content.posted_at,
+    content.deadline,
+    content.bid_period_days,
+    coalesce(CASE WHEN $4::boolean THEN content.description END, '')::text AS description
 FROM clock
 CROSS JOIN (
     SELECT
-        unnest($4::text[]) AS marketplace,
-        unnest($5::text[]) AS job_id,
-        nullif(unnest($6::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
+        unnest($5::text[]) AS marketplace,
+        unnest($6::text[]) AS job_id,
+        nullif(unnest($7::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
 ) AS k
 LEFT JOIN LATERAL (
     SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings AS c
+    WHERE $8::boolean AND c.marketplace = k.marketplace AND c.job_id = k.job_id
+    LIMIT 1
+) AS content ON true
 LEFT JOIN LATERAL (
     SELECT b.id FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
@@ -347,23 +361,34 @@ type JudgeParams struct {
 	WithdrawnIsClosed bool          `json:"withdrawn_is_closed"`
 	RebidWindow       time.Duration `json:"rebid_window"`
 	PostingTTL        time.Duration `json:"posting_ttl"`
+	WithDescription   bool          `json:"with_description"`
 	Marketplaces      []string      `json:"marketplaces"`
 	JobIDs            []string      `json:"job_ids"`
 	Refreshed         []time.Time   `json:"refreshed"`
+	WithContent       bool          `json:"with_content"`
 	Now               *time.Time    `json:"now"`
 }
 
 type JudgeRow struct {
-	Marketplace    string    `json:"marketplace"`
-	JobID          string    `json:"job_id"`
-	JudgedAt       time.Time `json:"judged_at"`
-	Outcome        string    `json:"outcome"`
-	LiveBidID      uuid.UUID `json:"live_bid_id"`
-	EndedStatus    string    `json:"ended_status"`
-	CachedAt       time.Time `json:"cached_at"`
-	BudgetMinCents *int64    `json:"budget_min_cents"`
-	BudgetMaxCents *int64    `json:"budget_max_cents"`
-	BidAmountCents *int64    `json:"bid_amount_cents"`
+	Marketplace    string     `json:"marketplace"`
+	JobID          string     `json:"job_id"`
+	JudgedAt       time.Time  `json:"judged_at"`
+	Outcome        string     `json:"outcome"`
+	LiveBidID      uuid.UUID  `json:"live_bid_id"`
+	EndedStatus    string     `json:"ended_status"`
+	CachedAt       time.Time  `json:"cached_at"`
+	BudgetMinCents *int64     `json:"budget_min_cents"`
+	BudgetMaxCents *int64     `json:"budget_max_cents"`
+	BidAmountCents *int64     `json:"bid_amount_cents"`
+	Title          string     `json:"title"`
+	URL            string     `json:"url"`
+	Currency       string     `json:"currency"`
+	Pricing        string     `json:"pricing"`
+	Skills         []string   `json:"skills"`
+	PostedAt       *time.Time `json:"posted_at"`
+	Deadline       *time.Time `json:"deadline"`
+	BidPeriodDays  *int32     `json:"bid_period_days"`
+	Description    string     `json:"description"`
 }
 
 // What stands against a bid on each posting, by one reading of the clock: the first that
@@ -371,14 +396,18 @@ type JudgeRow struct {
 // of its own after the lock, so that its snapshot sees what the last holder committed.
 //
 // Also the whole of a dry run: refreshed holds what a file says cached_at would become.
+//
+// What only the operator's own policy looks at is read and sent only where it does.
 func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error) {
 	rows, err := q.db.Query(ctx, Judge,
 		arg.WithdrawnIsClosed,
 		arg.RebidWindow,
 		arg.PostingTTL,
+		arg.WithDescription,
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.Refreshed,
+		arg.WithContent,
 		arg.Now,
 	)
 	if err != nil {
@@ -399,6 +428,15 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.BudgetMinCents,
 			&i.BudgetMaxCents,
 			&i.BidAmountCents,
+			&i.Title,
+			&i.URL,
+			&i.Currency,
+			&i.Pricing,
+			&i.Skills,
+			&i.PostedAt,
+			&i.Deadline,
+			&i.BidPeriodDays,
+			&i.Description,
 		); err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/policy"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -23,6 +24,8 @@ type Rules struct {
 	RebidWindow time.Duration
 	// Policy decides on what is left.
 	Policy Policy
+	// Reads are the parts of a posting that Policy looks at.
+	Reads policy.Reads
 }
 
 // database is what a claim needs of a pool.
@@ -192,6 +195,7 @@ func (c *Claimer) judge(
 	}
 	params := queries.JudgeParams{
 		WithdrawnIsClosed: b.pass, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
+		WithContent: c.rules.Reads.Content, WithDescription: c.rules.Reads.Description,
 		Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
 	}
 	if refreshed != nil {
@@ -213,10 +217,7 @@ func (c *Claimer) judge(
 		if a := &b.attempts[i]; open(a) {
 			row := byKey[a.Key]
 			a.Outcome, a.CachedAt = Outcome(row.Outcome), row.CachedAt
-			p := posting.Posting{
-				Key: a.Key, CachedAt: row.CachedAt, BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents,
-				Bid: &posting.Bid{AmountCents: row.BidAmountCents},
-			}
+			p := cached(row)
 			if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
 				p, a.CachedAt = newer, newer.CachedAt
 			}
@@ -226,19 +227,36 @@ func (c *Claimer) judge(
 			case Closed:
 				a.Detail = strings.ToLower(row.EndedStatus)
 			case "":
-				c.apply(a, p, b.amountCents)
+				c.apply(ctx, a, p, b.amountCents, judgedAt)
 			}
 		}
 	}
 	return judgedAt, nil
 }
 
-func (c *Claimer) apply(a *Attempt, p posting.Posting, amountCents *int64) {
-	if amountCents != nil {
-		p.Bid = &posting.Bid{AmountCents: amountCents}
+// cached is the judged posting, as far as it was read.
+func cached(row queries.JudgeRow) posting.Posting {
+	return posting.Posting{
+		Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, CachedAt: row.CachedAt,
+		Title: row.Title, Description: row.Description, URL: row.URL,
+		BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents, Currency: row.Currency, Pricing: row.Pricing,
+		Skills: row.Skills, PostedAt: row.PostedAt, Deadline: row.Deadline,
+		Bid: &posting.Bid{AmountCents: row.BidAmountCents, PeriodDays: row.BidPeriodDays},
 	}
-	decision := c.rules.Policy(p)
+}
+
+func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amountCents *int64, now time.Time) {
+	if amountCents != nil {
+		var bid posting.Bid
+		if p.Bid != nil {
+			bid = *p.Bid
+		}
+		bid.AmountCents = amountCents
+		p.Bid = &bid
+	}
+	decision := c.rules.Policy(ctx, p, now)
 	a.AmountCents, a.needsApproval = decision.AmountCents, decision.NeedsApproval
+	a.Rule, a.Err = decision.Rule, decision.Err
 	a.Outcome = Claimed
 	if decision.Refused != "" {
 		a.Outcome, a.Detail = Ineligible, decision.Refused

@@ -79,8 +79,10 @@ type Attempt struct {
 	CachedAt time.Time
 	// Waited is how long the attempt waited for the lock.
 	Waited time.Duration
-	// Err is the cause of Failed.
+	// Err is the cause of Failed, and of [ReasonPolicyError].
 	Err error
+	// Rule is the operator's expression that the policy's decision rests on; see [Decision].
+	Rule string
 
 	tried         bool // it has tried for the posting's lock
 	conflicted    bool // its first try failed

@@ -11,6 +11,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/arbitrageai/bidder/pkg/policy"
 )
 
 // A Source is where [Load] looks.
@@ -98,6 +100,10 @@ type Config struct {
 	// bound.
 	MinAmountCents *int64
 	MaxAmountCents *int64
+	// Eligible and Amount are the expressions at the top of the file, or nil; they apply
+	// where [Marketplace] has none of its own.
+	Eligible *policy.Eligible
+	Amount   *policy.Amount
 	// Marketplaces has the marketplaces that the file names, by their names in
 	// normal form. See [Config.Marketplace] for all others.
 	Marketplaces map[string]Marketplace

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/arbitrageai/bidder/pkg/policy"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -117,7 +119,13 @@ func (f file) scalar(target field, node ast.Node) {
 		f.report(where, "a single value is expected here", "")
 		return
 	}
-	f.set(target, swapPlaceholders(text, shelf, braces), Origin(where), where)
+	text = swapPlaceholders(text, shelf, braces)
+	err := f.read(target, text, Origin(where))
+	if wrong, ok := errors.AsType[*policy.Error](err); ok {
+		f.reportExpression(node, text, wrong)
+		return
+	}
+	f.reportError(where, err)
 }
 
 func (f file) unknownKey(key, where, at string, fields []field) {

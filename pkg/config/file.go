@@ -34,8 +34,11 @@ func (l *loader) readFile() {
 		l.report(l.where(configFile), err.Error(), "")
 		return
 	}
-	f := file{loader: l, name: l.cfg.File}
-	if top := f.parse(data); top != nil {
+	f := file{loader: l, name: l.cfg.File, source: strings.TrimPrefix(string(data), "\uFEFF")}
+	if len(f.source) <= maxFileSize { // the lexer counts lines wrong that end as Windows ends them
+		f.source = strings.ReplaceAll(f.source, "\r\n", "\n")
+	}
+	if top := f.parse(); top != nil {
 		f.mapping(top, "", topKeys(&l.cfg))
 	}
 	for name, m := range l.cfg.Marketplaces {
@@ -63,7 +66,8 @@ func (l *loader) slurp(name string) ([]byte, error) {
 type file struct {
 	*loader
 
-	name string
+	name   string
+	source string
 }
 
 // at returns the place of a token.
@@ -85,14 +89,13 @@ const (
 
 // parse returns the top of the only document, or nil where it is empty or
 // cannot be read.
-func (f file) parse(data []byte) ast.Node {
-	source := strings.TrimPrefix(string(data), "\uFEFF")
-	tokens := lexer.Tokenize(swapPlaceholders(source, braces, shelf))
+func (f file) parse() ast.Node {
+	tokens := lexer.Tokenize(swapPlaceholders(f.source, braces, shelf))
 	const hint = "is it the right file?"
 	switch {
-	case len(data) > maxFileSize:
+	case len(f.source) > maxFileSize:
 		f.report(f.name, fmt.Sprintf("is longer than %d bytes", maxFileSize), hint)
-	case !utf8.ValidString(source) || strings.ContainsRune(source, 0):
+	case !utf8.ValidString(f.source) || strings.ContainsRune(f.source, 0):
 		f.report(f.name, "is not UTF-8 text", hint)
 	case len(tokens) > maxTokens:
 		f.report(f.name, fmt.Sprintf("has more than %d words and signs", maxTokens), hint)

@@ -73,7 +73,7 @@ func TestFile_problems(t *testing.T) {
 		want []string
 	}{
 		{"unknown_key", "default_handlr: manual\n", []string{`bidder.yaml:1:1: key "default_handlr" is not known (did you mean default_handler?)`}},
-		{"unknown_key_far_from_all", "zzzzzzzzzzzz: 1\n", []string{`bidder.yaml:1:1: key "zzzzzzzzzzzz" is not known (known here: marketplaces, default_handler, default_currency, min_amount, max_amount)`}},
+		{"unknown_key_far_from_all", "zzzzzzzzzzzz: 1\n", []string{`bidder.yaml:1:1: key "zzzzzzzzzzzz" is not known (known here: marketplaces, default_handler, default_currency, min_amount, max_amount, eligible, amount)`}},
 		{"key_that_is_a_variable", "lock_wait: 1s\ndatabase_url: x\n", []string{
 			`bidder.yaml:1:1: key "lock_wait" is not known (set the variable BIDDER_LOCK_WAIT instead)`,
 			`bidder.yaml:2:1: key "database_url" is not known (set the variable DATABASE_URL instead)`,
@@ -153,6 +153,7 @@ func TestFile_unreadable(t *testing.T) {
 // FuzzLoad looks for files that make Load panic or hang.
 func FuzzLoad(f *testing.F) {
 	f.Add("marketplaces:\n  upwork: {handler: bridge, lookup: {path: /bids/{idempotency_key}}}\n")
+	f.Add("eligible: \"posting.title == \\\"\\x61\\\" \\\n && x\"\namount: |2\n  y +\n\n   1\n")
 	f.Add("? [a, *b]\n: - !x &y |\n")
 	f.Fuzz(func(t *testing.T, file string) {
 		cfg, err := config.Load(source(file + " "))

@@ -64,13 +64,28 @@ func (l *loader) report(where, message, hint string) {
 
 // set reads text into a field.
 func (l *loader) set(f field, text string, from Origin, where string) {
+	l.reportError(where, l.read(f, text, from))
+}
+
+// read is set that leaves the reporting to its caller.
+func (l *loader) read(f field, text string, from Origin) error {
 	l.cfg.origins[f.name] = from
 	err := f.value.set(text)
+	if err != nil {
+		l.bad[f.name] = true
+	}
+	return err
+}
+
+// reportError reports the error of a field, if there is one.
+func (l *loader) reportError(where string, err error) {
 	if err == nil {
 		return
 	}
-	l.bad[f.name] = true
-	problem, _ := errors.AsType[Problem](err)
+	problem, ok := errors.AsType[Problem](err)
+	if !ok {
+		problem.Message = err.Error()
+	}
 	l.report(where, problem.Message, problem.Hint)
 }
 

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/arbitrageai/bidder/pkg/policy"
 )
 
 // The handlers: who delivers to a marketplace.
@@ -50,6 +52,10 @@ type Marketplace struct {
 	// AskAfter is how long nobody may have said how a live bid stands before a person is
 	// asked; 0 is for ever.
 	AskAfter time.Duration
+	// Eligible says which postings are bid on; nil is all. Amount says what is bid where the
+	// posting does not; nil is the client's budget.
+	Eligible *policy.Eligible
+	Amount   *policy.Amount
 
 	// BaseURL has no slash at the end. For the handler freelancer it is that of
 	// the API, and by default the sandbox's.
@@ -103,29 +109,30 @@ func newMarketplace() Marketplace {
 
 // topKeys returns what the file may say at its top, bound to c.
 func topKeys(c *Config) []field {
-	return []field{
+	return append([]field{
 		{defaultHandler, HandlerManual, "manual, sandbox or none: for marketplaces that the file does not name", choice(&c.DefaultHandler, HandlerManual, HandlerSandbox, HandlerNone)},
 		{"default_currency", "USD", "currency of postings that name none", currency(&c.DefaultCurrency)},
 		{minAmount, "", "smallest amount of a bid", amount(&c.MinAmountCents)},
 		{maxAmount, "", "largest amount of a bid", amount(&c.MaxAmountCents)},
-	}
+	}, expressionKeys("", &c.Eligible, &c.Amount)...)
 }
 
 // keys returns what the file may say about every marketplace, bound to m.
 func (m *Marketplace) keys(at string) []field {
-	return []field{
+	return append([]field{
 		{at + ".handler", "", "who delivers: bridge, manual, freelancer, sandbox or none", choice(&m.Handler, HandlerBridge, HandlerManual, HandlerFreelancer, HandlerSandbox, HandlerNone)},
 		{at + ".approval", "", "whether a person approves each bid: none or required", choice(&m.Approval, ApprovalNone, ApprovalRequired)},
 		{at + ".rate", "", "calls per second and account; 0 is unlimited", rate(&m.Rate)},
 		{at + ".settle", "", "how long a sent bid may take to show up in look-ups", duration(&m.Settle, time.Millisecond, forever)},
 		{at + ".refresh", "", "how often a live bid is looked up to see how it stands; 0 is never", duration(&m.Refresh, 0, forever)},
 		{at + ".ask_after", "", "how long nobody may have said how a live bid stands before a person is asked; 0 is for ever", duration(&m.AskAfter, 0, forever)},
-	}
+	}, expressionKeys(at+".", &m.Eligible, &m.Amount)...)
 }
 
 // setDefaults fills in what the file did not say.
 func (m *Marketplace) setDefaults(c Config) {
 	m.Handler = cmp.Or(m.Handler, c.DefaultHandler)
+	m.Eligible, m.Amount = cmp.Or(m.Eligible, c.Eligible), cmp.Or(m.Amount, c.Amount)
 	m.Settle = cmp.Or(m.Settle, 10*time.Minute)
 	if m.AskAfter < 0 {
 		m.AskAfter = 14 * 24 * time.Hour

@@ -23,7 +23,8 @@ type field struct {
 
 // A value reads and shows one part of a [Config].
 type value struct {
-	// set reads text; an error is a [Problem] without Where.
+	// set reads text; an error is a [Problem] without Where, or of an expression a
+	// [*policy.Error].
 	set func(text string) error
 	// show returns what is set, with secrets masked.
 	show func() string

@@ -79,10 +79,10 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 }
 
 // Rehearse says what [Ingest] would do, and changes nothing. It adds to fresh the postings
-// that the cache would then hold newer, without their descriptions: unlike Ingest it keeps
-// those in memory. fresh may hold what an earlier Rehearse has found.
+// that the cache would then hold newer, and unlike Ingest keeps those in memory: with their
+// descriptions only if these are wanted. fresh may hold what an earlier Rehearse has found.
 func Rehearse(
-	ctx context.Context, tx queries.DBTX, d *Decoder, fresh map[Key]Posting, observer Observer,
+	ctx context.Context, tx queries.DBTX, d *Decoder, fresh map[Key]Posting, descriptions bool, observer Observer,
 ) (Counts, error) {
 	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
 		cached, err := b.cachedAts(ctx, queries.New(tx))
@@ -94,7 +94,9 @@ func Rehearse(
 				cached[p.Key] = earlier.CachedAt
 			}
 			if at, ok := cached[p.Key]; !ok || p.CachedAt.After(at) {
-				p.Description = ""
+				if !descriptions {
+					p.Description = ""
+				}
 				fresh[p.Key] = p
 			}
 		}

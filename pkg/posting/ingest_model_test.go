@@ -75,7 +75,7 @@ func TestIngestModel(t *testing.T) {
 				cut := strings.Index(file, "\n") + 1
 				var sum posting.Counts
 				for _, part := range []string{file[:cut], file[cut:]} {
-					counts, err := posting.Rehearse(t.Context(), tx, decoder(strings.NewReader(part)), rehearsed, posting.Observer{})
+					counts, err := posting.Rehearse(t.Context(), tx, decoder(strings.NewReader(part)), rehearsed, false, posting.Observer{})
 					if err != nil {
 						return err
 					}

@@ -385,7 +385,7 @@ func TestIngestDatabaseFails(t *testing.T) {
 	if got, err := posting.Ingest(t.Context(), pool, limits, decoder(strings.NewReader(many.String())), posting.Observer{}); db.Code(err) != db.CodeUndefinedTable || got != (posting.Counts{}) {
 		t.Errorf("a whole batch: %+v, %v", got, err)
 	}
-	if _, err := posting.Rehearse(t.Context(), pool, decoder(strings.NewReader(item("a", 1))), map[posting.Key]posting.Posting{}, posting.Observer{}); db.Code(err) != db.CodeUndefinedTable {
+	if _, err := posting.Rehearse(t.Context(), pool, decoder(strings.NewReader(item("a", 1))), map[posting.Key]posting.Posting{}, false, posting.Observer{}); db.Code(err) != db.CodeUndefinedTable {
 		t.Errorf("rehearsal: %v", err)
 	}
 }

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// verdictJSON is what the policy says of one posting.
+type verdictJSON struct {
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+	Title       string `json:"title"`
+	Eligible    bool   `json:"eligible"`
+	// Detail is why not, as in the outcomes of attempts.
+	Detail        *string `json:"detail"`
+	Amount        *string `json:"amount"`
+	Currency      string  `json:"currency"`
+	NeedsApproval bool    `json:"needs_approval"`
+	// Expression is the key that decided, and At is where it stands.
+	Expression *string `json:"expression"`
+	At         *string `json:"at"`
+	Reason     string  `json:"reason"`
+}
+
+type policyReport struct {
+	Items    []verdictJSON     `json:"items"`
+	Read     int64             `json:"read"`
+	Rejected int64             `json:"rejected"`
+	Rejects  []*posting.Reject `json:"rejects"`
+	Notes    map[string]int    `json:"notes"`
+}
+
+func (a *app) policyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "policy", Short: "Try out which postings are bid on, and for how much",
+		Long: `The policy is what the configuration file says of postings: the expressions eligible and
+amount, min_amount and max_amount, handlers and approval. docs/policy.md explains the
+expressions, and ` + "`bidder config check`" + ` says what is wrong with them.`,
+		Example: `  bidder policy test postings.ndjson
+  bidder config check`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
+	}
+	var in input
+	test := &cobra.Command{
+		Use:   "test FILE|-",
+		Short: "Say what the policy makes of postings, without a database",
+		Long: `Reads postings as ` + "`bidder ingest`" + ` does, with the same rejects, and prints what the policy
+says of each: whether it is bid on, for how much, which expression decided, and why.
+
+No database is needed and nothing is written. Only the policy is asked, by this machine's
+clock: a run also leaves alone what is stale, or has a bid already; see ` + "`bidder why`" + `.
+The exit code is 3 if lines were rejected.`,
+		Example: `  bidder policy test postings.ndjson
+  bidder policy test --config new.yaml --cached-at now postings.ndjson
+  my-scanner | bidder policy test - -o json | jq '.items[] | select(.eligible | not)'`,
+		Args: cobra.ExactArgs(1),
+		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			in.names = args
+			return a.testPolicy(cmd, &in)
+		}),
+	}
+	in.flags(test)
+	cmd.AddCommand(test)
+	return cmd
+}
+
+func (a *app) testPolicy(cmd *cobra.Command, in *input) (err error) {
+	c, err := a.load(cmd, false)
+	if err != nil {
+		return err
+	}
+	if err := in.open(a.stdin); err != nil {
+		return err
+	}
+	defer in.close(&err)
+	if err := in.createRejects(); err != nil {
+		return err
+	}
+	s := &session{Config: c, log: a.logger(c)}
+	report, err := a.judgeLines(cmd.Context(), s, in)
+	if err != nil && exitCode(err) != codePerson {
+		return err
+	}
+	if a.output == "json" {
+		return errors.Join(printJSON(a.stdout, report), err)
+	}
+	t := newTable(a.stdout, "posting", "eligible", "amount", "reason")
+	t.SetColumnConfigs([]table.ColumnConfig{{Name: "reason", WidthMax: 100}})
+	for _, item := range report.Items {
+		key := posting.Key{Marketplace: item.Marketplace, JobID: item.JobID}
+		amount := orDash(item.Amount, func(amount string) string { return amount + " " + item.Currency })
+		t.AppendRow([]any{printable(key.String(), 60), yesNo(item.Eligible), amount, printable(item.Reason, 300)})
+	}
+	t.Render()
+	return err
+}
+
+// judgeLines asks the policy about every line; its error is a personError when only lines
+// were rejected.
+func (a *app) judgeLines(ctx context.Context, s *session, in *input) (policyReport, error) {
+	now, rules := time.Now().UTC(), s.rules()
+	var rejects ingestReport
+	report := policyReport{Items: []verdictJSON{}}
+	reader := a.stdin
+	if in.files[0] != nil {
+		reader = in.files[0]
+	}
+	d := posting.NewDecoder(interruptible(ctx, reader), in.options(now, s.DefaultCurrency))
+	for {
+		item, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return report, fmt.Errorf("%s: %w", in.names[0], err)
+		}
+		if item.Blank {
+			continue
+		}
+		report.Read++
+		if item.Reject != nil {
+			report.Rejected++
+			if err := a.rejected(s, in, in.names[0], &rejects, item.Reject); err != nil {
+				return report, err
+			}
+			continue
+		}
+		report.Items = append(report.Items, s.verdict(item.Posting, rules.Policy(ctx, item.Posting, now)))
+	}
+	report.Rejects, report.Notes = append([]*posting.Reject{}, rejects.Rejects...), d.Notes()
+	if report.Rejected > 0 {
+		return report, personError{fmt.Sprintf("%d lines were rejected", report.Rejected)}
+	}
+	return report, nil
+}
+
+// verdict is a decision for people and programs.
+func (s *session) verdict(p posting.Posting, decision bidding.Decision) verdictJSON {
+	attempt := bidding.Attempt{
+		Key: p.Key, Outcome: bidding.Claimed, Detail: decision.Refused, AmountCents: decision.AmountCents, Rule: decision.Rule, Err: decision.Err,
+	}
+	v := verdictJSON{
+		Marketplace: p.Marketplace, JobID: p.JobID, Title: p.Title, Eligible: decision.Refused == "", Detail: textOrNull(decision.Refused),
+		Currency: p.Currency, NeedsApproval: decision.NeedsApproval,
+	}
+	if v.Eligible {
+		amount := posting.FormatAmount(decision.AmountCents)
+		v.Amount = &amount
+	} else {
+		attempt.Outcome = bidding.Ineligible
+	}
+	if decision.Rule != "" {
+		key, from := s.Deciding(p.Marketplace, decision.Rule)
+		v.Expression, v.At = &key, textOrNull(string(from))
+	}
+	v.Reason = s.reason(attempt)
+	return v
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
