@@ -1,0 +1,215 @@
+package bidding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+var (
+	// errOverspent: no free share of a cap had enough for the batch. It decides again, exactly.
+	errOverspent = errors.New("no share of a cap has room for the batch")
+	// errCapsBusy: others decided exactly on the same caps for the whole lock time-out.
+	errCapsBusy = errors.New("the caps are locked by other claims")
+)
+
+// spending is what a claim transaction has to do with caps.
+type spending struct {
+	exact  map[meter]usage // locked as a whole: nobody else takes from them until the end
+	needs  map[meter]need  // of those, when they were locked
+	shares []meter         // the insert takes from a share of these
+	cuts   map[meter]bool  // what was locked, and whether it was cut into shares
+}
+
+// spend decides which claims of b the caps leave room for. Where a cap is known to be far
+// from reached the insert takes from a share of it, and nothing is asked here. Otherwise
+// first what is committed is read: what that refuses is refused for certain, because
+// spending only grows (live bids may end, and are tried again soon). Only for the rest the
+// caps are locked.
+func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	b.spending = spending{}
+	needs := c.needs(b)
+	if len(needs) == 0 {
+		return nil
+	}
+	known, tight := c.tight(needs, b.exact)
+	if len(known) > 0 {
+		used, err := readSpending(ctx, q, known, judgedAt, false)
+		if err != nil {
+			return err
+		}
+		c.refuse(b, used, judgedAt)
+		needs = c.needs(b)
+		maps.DeleteFunc(tight, func(m meter, _ bool) bool { _, needed := needs[m]; return !needed })
+	}
+	if len(tight) > 0 {
+		if err := c.lockSpending(ctx, q, b, tight, needs, judgedAt); err != nil {
+			return err
+		}
+		c.after("spending locked")
+	}
+	for _, m := range sortedMeters(c.needs(b)) {
+		if _, exact := tight[m]; !exact {
+			b.spending.shares = append(b.spending.shares, m)
+		}
+	}
+	return nil
+}
+
+// tight are the needed caps that no shares are known of: those that this claimer has
+// counted before, and all of them, by whether they must be counted.
+func (c *Claimer) tight(needs map[meter]need, exact bool) (counted []meter, all map[meter]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all = make(map[meter]bool)
+	for _, m := range sortedMeters(needs) {
+		shared, known := c.cuts[m]
+		if shared && !exact {
+			continue
+		}
+		all[m] = !known
+		if known {
+			counted = append(counted, m)
+		}
+	}
+	return counted, all
+}
+
+// lockSpending takes caps as a whole and refuses what they leave no room for. The first
+// time that a claimer meets a cap it counts the bids: the cap may be new, or have been
+// lifted for a while.
+func (c *Claimer) lockSpending(
+	ctx context.Context, q *queries.Queries, b *batch, tight map[meter]bool, needs map[meter]need, judgedAt time.Time,
+) error {
+	meters := sortedMeters(tight)
+	p := capArrays(meters)
+	err := q.LockSpending(ctx, queries.LockSpendingParams{
+		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+	})
+	if err == nil {
+		_, err = q.LockShares(ctx, queries.LockSharesParams{
+			Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+		})
+	}
+	if err != nil {
+		if db.Code(err) == db.CodeLockNotAvailable {
+			err = fmt.Errorf("%w: %w", errCapsBusy, err)
+		}
+		return fmt.Errorf("lock %d caps: %w", len(meters), err)
+	}
+	counted := slices.DeleteFunc(slices.Clone(meters), func(m meter) bool { return tight[m] })
+	fresh := slices.DeleteFunc(meters, func(m meter) bool { return !tight[m] })
+	used, err := readSpending(ctx, q, counted, judgedAt, false)
+	if err != nil {
+		return err
+	}
+	recounted, err := readSpending(ctx, q, fresh, judgedAt, true)
+	if err != nil {
+		return err
+	}
+	maps.Copy(used, recounted)
+	b.spending.exact, b.spending.needs = used, needs
+	c.refuse(b, used, judgedAt)
+	return nil
+}
+
+// readSpending reads what is used of caps at a time, or counts it from the bids.
+func readSpending(ctx context.Context, q *queries.Queries, meters []meter, at time.Time, recount bool) (map[meter]usage, error) {
+	used := make(map[meter]usage, len(meters))
+	if len(meters) == 0 {
+		return used, nil
+	}
+	p := capArrays(meters)
+	rows, err := q.ReadSpending(ctx, queries.ReadSpendingParams{
+		Now: at, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+		Recounts: slices.Repeat([]bool{recount}, len(meters)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what is used of %d caps: %w", len(meters), err)
+	}
+	for _, row := range rows {
+		i := slices.IndexFunc(meters, func(m meter) bool {
+			return m.marketplace == row.Marketplace && m.account == row.Account && m.cap == row.Cap && m.currency == row.Currency
+		})
+		used[meters[i]] = usage{row.Used, row.DayEnds}
+	}
+	return used, nil
+}
+
+// cutSpending writes what is used of the locked caps after the insert, and cuts the rest.
+func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	meters := sortedMeters(b.spending.exact)
+	if len(meters) == 0 {
+		return nil
+	}
+	inserted := c.needs(b)
+	p := capArrays(meters)
+	params := queries.CutSpendingParams{
+		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones, OfCaps: p.limits,
+	}
+	b.spending.cuts = make(map[meter]bool, len(meters))
+	for _, m := range meters {
+		used := b.spending.exact[m].used + inserted[m].amount
+		shares, size := m.cut(used, b.spending.needs[m])
+		params.Used = append(params.Used, used)
+		params.Shares = append(params.Shares, shares)
+		params.Sizes = append(params.Sizes, size)
+		b.spending.cuts[m] = shares > 0
+	}
+	if err := q.CutSpending(ctx, params); err != nil {
+		return fmt.Errorf("record what is used of %d caps: %w", len(meters), err)
+	}
+	return nil
+}
+
+// remember keeps what a committed claim found out about caps. It only decides how the next
+// claim goes about them, never what comes of it.
+func (c *Claimer) remember(cuts map[meter]bool) {
+	if len(cuts) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cuts == nil {
+		c.cuts = make(map[meter]bool)
+	}
+	maps.Copy(c.cuts, cuts)
+}
+
+// forgetShares has the caps decided exactly next time.
+func (c *Claimer) forgetShares(meters []meter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range meters {
+		c.cuts[m] = false
+	}
+}
+
+// firstShare is where a claim begins to look for a free share, so that not all begin at the same.
+func firstShare() int32 { return rand.Int32N(maxShares) + 1 } //nolint:gosec // no secret
+
+type capColumns struct {
+	marketplaces, accounts, caps, currencies, zones []string
+	limits                                          []int64
+}
+
+// capArrays are caps as the arrays that statements take.
+func capArrays(meters []meter) capColumns {
+	var p capColumns
+	for _, m := range meters {
+		p.marketplaces = append(p.marketplaces, m.marketplace)
+		p.accounts = append(p.accounts, m.account)
+		p.caps = append(p.caps, m.cap)
+		p.currencies = append(p.currencies, m.currency)
+		p.zones = append(p.zones, m.zone)
+		p.limits = append(p.limits, m.limit)
+	}
+	return p
+}
