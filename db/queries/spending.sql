@@ -14,7 +14,7 @@ SELECT
             WHERE b.marketplace = k.marketplace AND b.account = k.account AND b.status = 'ACTIVE')
         WHEN k.recount OR counted.used IS NULL THEN (
             SELECT coalesce(sum(CASE WHEN k.cap = 'money_per_day' THEN b.amount_cents ELSE 1 END), 0) FROM bids AS b
-            WHERE b.id >= (lpad(to_hex(floor(extract(epoch FROM least(@now::timestamptz, clock_timestamp()) - interval '2 days') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+            WHERE b.id >= (lpad(to_hex(floor(extract(epoch FROM least(@now::timestamptz, now()) - interval '2 days') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
                 AND b.marketplace = k.marketplace AND b.account = k.account
                 AND (k.currency = '' OR b.currency = k.currency)
                 AND b.status <> 'DUPLICATE'

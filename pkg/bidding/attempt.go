@@ -131,7 +131,7 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 		err = c.claim(ctx, b, takeAttempts)
 	}
 	for tries := 1; (errors.Is(err, errOverspent) || errors.Is(err, errCapsBusy)) && tries < takeTries; tries++ {
-		b.exact = true
+		b.exact = tries > 1 // until then another worker may have cut new shares
 		err = c.claim(ctx, b, takeAttempts)
 	}
 	n, code := len(b.attempts), db.Code(err)

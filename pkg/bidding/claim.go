@@ -42,8 +42,9 @@ type Claimer struct {
 	counters *Counters
 	runID    *uuid.UUID
 
-	mu   sync.Mutex
-	cuts map[meter]bool // the caps that it has decided on exactly, and whether they were cut into shares
+	deciding chan struct{} // holds one element while a worker decides exactly on caps
+	mu       sync.Mutex
+	cuts     map[meter]bool // the caps that it has decided on exactly, and whether they were cut into shares
 
 	// For tests: a clock in place of the database's, and a pause after each step.
 	now   *time.Time
@@ -53,7 +54,7 @@ type Claimer struct {
 // NewClaimer returns a Claimer whose bids carry runID, unless that is zero, and whose
 // attempts are counted into counters.
 func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counters, runID uuid.UUID) *Claimer {
-	c := &Claimer{pool: pool, limits: limits, rules: rules, counters: counters, after: func(string) {}}
+	c := &Claimer{pool: pool, limits: limits, rules: rules, counters: counters, deciding: make(chan struct{}, 1), after: func(string) {}}
 	if runID != uuid.Nil {
 		c.runID = &runID
 	}
@@ -143,8 +144,12 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	if err != nil {
 		return err
 	}
+	b.spending = spending{}
 	defer func() {
 		db.Rollback(ctx, tx)
+		if b.spending.deciding {
+			<-c.deciding
+		}
 		if err != nil && expired(err, started, c.limits.TTL) {
 			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
 		}

@@ -26,6 +26,8 @@ type spending struct {
 	needs  map[meter]need  // of those, when they were locked
 	shares []meter         // the insert takes from a share of these
 	cuts   map[meter]bool  // what was locked, and whether it was cut into shares
+	// deciding: no other worker of this claimer decides exactly until the end.
+	deciding bool
 }
 
 // spend decides which claims of b the caps leave room for. Where a cap is known to be far
@@ -34,7 +36,6 @@ type spending struct {
 // spending only grows (live bids may end, and are tried again soon). Only for the rest the
 // caps are locked.
 func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	b.spending = spending{}
 	needs := c.needs(b)
 	if len(needs) == 0 {
 		return nil
@@ -47,13 +48,13 @@ func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch, judge
 		}
 		c.refuse(b, used, judgedAt)
 		needs = c.needs(b)
-		maps.DeleteFunc(tight, func(m meter, _ bool) bool { _, needed := needs[m]; return !needed })
+		_, tight = c.tight(needs, b.exact)
 	}
 	if len(tight) > 0 {
-		if err := c.lockSpending(ctx, q, b, tight, needs, judgedAt); err != nil {
+		var err error
+		if tight, err = c.decideExactly(ctx, q, b, needs, judgedAt); err != nil {
 			return err
 		}
-		c.after("spending locked")
 	}
 	for _, m := range sortedMeters(c.needs(b)) {
 		if _, exact := tight[m]; !exact {
@@ -80,6 +81,30 @@ func (c *Claimer) tight(needs map[meter]need, exact bool) (counted []meter, all 
 		}
 	}
 	return counted, all
+}
+
+// decideExactly waits until no other worker of this claimer decides exactly: one of them is
+// enough to wait for other pods, and the shares that it cuts may spare the others that. It
+// returns the caps that it has locked after all; they stay so until the transaction ends.
+func (c *Claimer) decideExactly(
+	ctx context.Context, q *queries.Queries, b *batch, needs map[meter]need, judgedAt time.Time,
+) (map[meter]bool, error) {
+	select {
+	case c.deciding <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for another worker: %w", ctx.Err())
+	}
+	_, tight := c.tight(needs, b.exact)
+	if len(tight) == 0 {
+		<-c.deciding
+		return nil, nil
+	}
+	b.spending.deciding = true
+	if err := c.lockSpending(ctx, q, b, tight, needs, judgedAt); err != nil {
+		return nil, err
+	}
+	c.after("spending locked")
+	return tight, nil
 }
 
 // lockSpending takes caps as a whole and refuses what they leave no room for. The first

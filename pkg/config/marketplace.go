@@ -36,6 +36,7 @@ const (
 	minAmount       = "min_amount"
 	maxAmount       = "max_amount"
 	marketplacesKey = "marketplaces"
+	capsKey         = "caps"
 )
 
 // freelancerSandbox is where the handler freelancer bids unless it is told to
@@ -51,6 +52,8 @@ type Marketplace struct {
 	Rate float64
 	// Settle is how long a bid that was sent may take to show up in look-ups.
 	Settle time.Duration
+	// Caps bound the bids there.
+	Caps Caps
 
 	// BaseURL has no slash at the end. For the handler freelancer it is that of
 	// the API, and by default the sandbox's.
@@ -102,27 +105,28 @@ func newMarketplace() Marketplace {
 
 // topKeys returns what the file may say at its top, bound to c.
 func topKeys(c *Config) []field {
-	return []field{
+	return append([]field{
 		{defaultHandler, HandlerManual, "manual, sandbox or none: for marketplaces that the file does not name", choice(&c.DefaultHandler, HandlerManual, HandlerSandbox, HandlerNone)},
 		{"default_currency", "USD", "currency of postings that name none", currency(&c.DefaultCurrency)},
 		{minAmount, "", "smallest amount of a bid", amount(&c.MinAmountCents)},
 		{maxAmount, "", "largest amount of a bid", amount(&c.MaxAmountCents)},
-	}
+	}, capKeys(capsKey, &c.Caps)...)
 }
 
 // keys returns what the file may say about every marketplace, bound to m.
 func (m *Marketplace) keys(at string) []field {
-	return []field{
+	return append([]field{
 		{at + ".handler", "", "who delivers: bridge, manual, freelancer, sandbox or none", choice(&m.Handler, HandlerBridge, HandlerManual, HandlerFreelancer, HandlerSandbox, HandlerNone)},
 		{at + ".approval", "", "whether a person approves each bid: none or required", choice(&m.Approval, ApprovalNone, ApprovalRequired)},
 		{at + ".rate", "", "calls per second and account; 0 is unlimited", rate(&m.Rate)},
 		{at + ".settle", "", "how long a sent bid may take to show up in look-ups", duration(&m.Settle, time.Millisecond, forever)},
-	}
+	}, capKeys(at+"."+capsKey, &m.Caps)...)
 }
 
 // setDefaults fills in what the file did not say.
 func (m *Marketplace) setDefaults(c Config) {
 	m.Handler = cmp.Or(m.Handler, c.DefaultHandler)
+	m.Caps.Zone = cmp.Or(m.Caps.Zone, c.Caps.Zone, "UTC")
 	m.Settle = cmp.Or(m.Settle, 10*time.Minute)
 	standard := 0.0
 	switch m.Handler {
