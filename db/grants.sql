@@ -7,10 +7,11 @@ GRANT SELECT, INSERT, UPDATE ON :schema.bids TO :worker;
 GRANT SELECT, INSERT ON :schema.bid_events TO :worker;
 GRANT SELECT, INSERT, UPDATE ON :schema.runs TO :worker;
 GRANT SELECT, INSERT, UPDATE ON :schema.accounts TO :worker;
+GRANT SELECT, INSERT, UPDATE ON :schema.spending TO :worker;
 GRANT SELECT ON :schema.schema_migrations TO :worker;
 GRANT EXECUTE ON FUNCTION :schema.bid_lock_key(text, text), :schema.account_is_paused(text, text) TO :worker;
 
 -- The reader looks.
 GRANT USAGE ON SCHEMA :schema TO :reader;
-GRANT SELECT ON :schema.postings, :schema.candidates, :schema.bids, :schema.bid_events, :schema.runs, :schema.accounts, :schema.schema_migrations TO :reader;
+GRANT SELECT ON :schema.postings, :schema.candidates, :schema.bids, :schema.bid_events, :schema.runs, :schema.accounts, :schema.spending, :schema.schema_migrations TO :reader;
 GRANT EXECUTE ON FUNCTION :schema.bid_lock_key(text, text), :schema.account_is_paused(text, text) TO :reader;

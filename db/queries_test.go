@@ -80,6 +80,10 @@ func particular(argument any) {
 		p.Currencies, p.Pricings = []string{"USD", "EUR"}, []string{"", "fixed"}
 	case *queries.InsertBidsParams:
 		p.States = []string{"pending", "awaiting_approval"}
+	case *queries.LockSpendingParams:
+		p.Caps, p.Currencies = []string{"bids_per_day", "live_bids"}, []string{"", ""}
+	case *queries.CutSpendingParams:
+		p.Caps, p.Currencies = []string{"bids_per_day", "live_bids"}, []string{"", ""}
 	}
 }
 
@@ -151,7 +155,7 @@ func TestQueriesAsWorker(t *testing.T) {
 	} {
 		tx := begin(t, pool)
 		exec(t, tx, "SELECT set_config('role', $1, true)", tt.role)
-		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, schema_migrations")
+		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, spending, schema_migrations")
 		if _, err := tx.Exec(t.Context(), tt.statement); db.Code(err) != db.CodeNoPrivilege {
 			t.Errorf("%s: %s: %v", tt.role, tt.statement, err)
 		}

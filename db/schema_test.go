@@ -64,6 +64,7 @@ func TestKeysCompareAsBytes(t *testing.T) {
 		"bids.account C", "bids.delivery_kind C", "bids.delivery_state C", "bids.external_bid_id C", "bids.job_id C",
 		"bids.marketplace C", "bids.status C",
 		"candidates.job_id C", "candidates.marketplace C", "postings.job_id C", "postings.marketplace C",
+		"spending.account C", "spending.marketplace C",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("collations of keys (-want +got):\n%s", diff)

@@ -34,6 +34,8 @@ CREATE TABLE spending (
 ALTER TABLE spending SET (fillfactor = 10, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 COMMENT ON TABLE spending IS 'What accounts have used of their caps. Share 0 is what was used when the cap was last cut; the others are what may be used since, and was.';
+COMMENT ON COLUMN spending.marketplace IS 'Where the account bids.';
+COMMENT ON COLUMN spending.account IS 'The account whose bids are counted.';
 COMMENT ON COLUMN spending.cap IS 'bids_per_day, money_per_day or live_bids.';
 COMMENT ON COLUMN spending.currency IS 'The currency of money_per_day; empty for the others.';
 COMMENT ON COLUMN spending.day IS 'The date in the zone of the cap; -infinity for live_bids.';

@@ -91,6 +91,7 @@ FROM (VALUES
     ('bid_events', 'SELECT'), ('bid_events', 'INSERT'),
     ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
     ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
+    ('spending', 'SELECT'), ('spending', 'INSERT'), ('spending', 'UPDATE'),
     ('schema_migrations', 'SELECT')
 ) AS n(object, privilege)
 WHERE NOT has_table_privilege(n.object, n.privilege)

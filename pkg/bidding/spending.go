@@ -238,3 +238,44 @@ func capArrays(meters []meter) capColumns {
 	}
 	return p
 }
+
+// CapUsage is what is used of one cap.
+type CapUsage struct {
+	Marketplace string `json:"marketplace"`
+	Account     string `json:"account"`
+	// Cap is bids_per_day, money_per_day or live_bids.
+	Cap string `json:"cap"`
+	// Currency is that of Used and Limit, in hundredths; empty where they are bids.
+	Currency string `json:"currency"`
+	Used     int64  `json:"used"`
+	Limit    int64  `json:"limit"`
+	// ResetsAt is when the day ends; nil for live bids.
+	ResetsAt *time.Time `json:"resets_at"`
+}
+
+// ReadCaps reads what is used of the caps of a marketplace now, of money in each of the currencies.
+func ReadCaps(ctx context.Context, pool queries.DBTX, marketplace string, currencies []string, caps Caps) ([]CapUsage, error) {
+	used := make(map[meter]usage)
+	for _, currency := range currencies {
+		for _, m := range caps.meters(marketplace, currency) {
+			used[m] = usage{}
+		}
+	}
+	q := queries.New(pool)
+	now, err := q.Now(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's clock: %w", err)
+	}
+	meters := sortedMeters(used)
+	if used, err = readSpending(ctx, q, meters, now, true); err != nil {
+		return nil, err
+	}
+	result := make([]CapUsage, len(meters))
+	for i, m := range meters {
+		result[i] = CapUsage{Marketplace: m.marketplace, Account: m.account, Cap: m.cap, Currency: m.currency, Used: used[m].used, Limit: m.limit}
+		if m.cap != liveBids {
+			result[i].ResetsAt = new(used[m].dayEnds)
+		}
+	}
+	return result, nil
+}
