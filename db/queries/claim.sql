@@ -147,7 +147,7 @@ held AS MATERIALIZED (
         SELECT s.share FROM spending AS s
         WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
             AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY s.share < @first_share::integer, s.share
+        ORDER BY random()
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ) AS free

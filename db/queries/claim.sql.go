@@ -215,7 +215,7 @@ held AS MATERIALIZED (
         SELECT s.share FROM spending AS s
         WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
             AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY s.share < $16::integer, s.share
+        ORDER BY random()
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ) AS free
@@ -230,7 +230,7 @@ taken AS (
 decided AS (
     SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest($17::text[]), unnest($18::text[]), unnest($19::timestamptz[])
+    SELECT unnest($16::text[]), unnest($17::text[]), unnest($18::timestamptz[])
 ),
 done AS MATERIALIZED (
     SELECT c.marketplace, c.job_id
@@ -261,7 +261,6 @@ type InsertBidsParams struct {
 	CapCurrencies       []string    `json:"cap_currencies"`
 	CapZones            []string    `json:"cap_zones"`
 	OfCaps              []int64     `json:"of_caps"`
-	FirstShare          int32       `json:"first_share"`
 	DecidedMarketplaces []string    `json:"decided_marketplaces"`
 	DecidedJobIDs       []string    `json:"decided_job_ids"`
 	DecidedCovers       []time.Time `json:"decided_covers"`
@@ -296,7 +295,6 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]Inser
 		arg.CapCurrencies,
 		arg.CapZones,
 		arg.OfCaps,
-		arg.FirstShare,
 		arg.DecidedMarketplaces,
 		arg.DecidedJobIDs,
 		arg.DecidedCovers,

@@ -274,7 +274,7 @@ func (c *Claimer) apply(a *Attempt, p posting.Posting, amountCents *int64) {
 func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
 	caps := capArrays(b.spending.shares)
 	params := queries.InsertBidsParams{
-		RunID: c.runID, JudgedAt: judgedAt, FirstShare: firstShare(),
+		RunID: c.runID, JudgedAt: judgedAt,
 		CapMarketplaces: caps.marketplaces, CapAccounts: caps.accounts, Caps: caps.caps,
 		CapCurrencies: caps.currencies, CapZones: caps.zones, OfCaps: caps.limits,
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -216,9 +215,6 @@ func (c *Claimer) forgetShares(meters []meter) {
 		c.cuts[m] = false
 	}
 }
-
-// firstShare is where a claim begins to look for a free share, so that not all begin at the same.
-func firstShare() int32 { return rand.Int32N(maxShares) + 1 } //nolint:gosec // no secret
 
 type capColumns struct {
 	marketplaces, accounts, caps, currencies, zones []string
