@@ -36,7 +36,7 @@ func TestCaps(t *testing.T) {
 			if dry.Outcomes["claimed"] != tt.fits || dry.Outcomes["ineligible"] != postings-tt.fits {
 				t.Errorf("a dry run says %v, want %d claimed", dry.Outcomes, tt.fits)
 			}
-			run := f.call("run", "--no-delivery").json().with(config, "BIDDER_BATCH=7")
+			run := f.call("run", "--no-delivery").json().with(config, "BIDDER_BATCH=7", "BIDDER_WORKERS=2")
 			var runs []*process
 			f.together(pods, func() {
 				for range pods {
