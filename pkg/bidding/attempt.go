@@ -326,7 +326,7 @@ type Rehearsal struct{ used map[meter]usage }
 // read adds what is used of the caps that it does not know yet.
 func (r *Rehearsal) read(ctx context.Context, q *queries.Queries, needs map[meter]need, judgedAt time.Time) error {
 	unknown := slices.DeleteFunc(sortedMeters(needs), func(m meter) bool { _, known := r.used[m]; return known })
-	used, err := readSpending(ctx, q, unknown, judgedAt, true)
+	used, err := readSpending(ctx, q, unknown, judgedAt, recounted)
 	if err != nil {
 		return err
 	}

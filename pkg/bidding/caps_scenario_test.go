@@ -141,7 +141,7 @@ func scenarioCapCounts(t *testing.T, f *fixture) error {
 	var errs []error
 	for recount, wanted := range map[bool]string{false: "15 90 91 3 1 0", true: "3 500 200 3 1 0"} {
 		err := db.InTx(t.Context(), f.claimer().pool, f.claimer().limited(), func(tx pgx.Tx) error {
-			used, err := readSpending(t.Context(), queries.New(tx), meters, noon(), recount)
+			used, err := readSpending(t.Context(), queries.New(tx), meters, noon(), func(meter) bool { return recount })
 			if err != nil {
 				return err
 			}

@@ -2,13 +2,16 @@ package bidding
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
@@ -165,8 +168,8 @@ func TestCapsRace(t *testing.T) {
 	want(t, "upwork: bids", live("upwork", ""), 35)
 	want(t, "other: live", live("other", ""), 17)
 	want(t, "free", live("free", ""), 150)
-	for _, a := range made {
-		want(t, "failed", outcomes(a)[Failed], 0)
+	for _, a := range slices.Concat(made...) {
+		want(t, "error", a.Err, nil)
 	}
 	want(t, "what is counted is what there is", f.miscounted(t), 0)
 	want(t, "deadlocks", f.Deadlocks(t), 0)
@@ -487,5 +490,70 @@ func TestCapStatementsFail(t *testing.T) {
 			want(t, "preview fails", err != nil, broken == queries.ReadSpending)
 			want(t, "counted", f.used(t, bidsPerDay), 3)
 		})
+	}
+}
+
+// TestCapsOneAtATime: of one pod a single worker decides exactly. What it finds out spares
+// the others that, and they do not wait for ever.
+func TestCapsOneAtATime(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.rules.Caps = everywhere(Caps{BidsPerDay: number(300)})
+	f.cacheNow(t, jobs(3)...)
+	locked := 0
+	c := f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step == "spending locked" {
+				locked++
+			}
+		}
+	})
+	want(t, "cuts", verdict(attempt(t, c, jobs(1)[0], AttemptOptions{})), "claimed")
+	cuts := c.cuts
+	c.cuts = nil
+	c.deciding <- struct{}{}
+	done := make(chan Attempt)
+	go func() { done <- attempt(t, c, jobs(2)[1], AttemptOptions{}) }()
+	eventually(t, "it waits", func() bool { return f.count(t, idleInTransaction+" AND query LIKE '%name: Judge %'") == 1 })
+	c.remember(cuts)
+	<-c.deciding
+	want(t, "from a share", verdict(<-done), "claimed")
+	want(t, "exact decisions", locked, 1)
+
+	c.deciding <- struct{}{}
+	c.cuts = nil
+	c.limits.Statement, c.limits.TTL = 20*time.Millisecond, 200*time.Millisecond
+	want(t, "waiting too long", attempt(t, c, jobs(3)[2], AttemptOptions{}).Outcome, Failed)
+	f.untilCut(t)
+}
+
+func TestReadCaps(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	caps := Caps{BidsPerDay: number(5), MoneyPerDayCents: number(9000), LiveBids: number(7)}
+	f.rules.Caps = everywhere(caps)
+	f.cacheNow(t, jobs(2)...)
+	want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{})), capped(2, 0))
+	used, err := ReadCaps(t.Context(), f.pool, "upwork", []string{"USD", "EUR"}, caps)
+	want(t, "error", err, nil)
+	var got []string
+	for _, u := range used {
+		got = append(got, fmt.Sprint(u.Account, " ", u.Cap, u.Currency, " ", u.Used, " of ", u.Limit, " ", u.ResetsAt != nil))
+	}
+	want(t, "used", got, []string{
+		"default bids_per_day 2 of 5 true", "default live_bids 2 of 7 false",
+		"default money_per_dayEUR 0 of 9000 true", "default money_per_dayUSD 2000 of 9000 true",
+	})
+	for _, broken := range []string{queries.Now, queries.ReadSpending} {
+		err := db.ReadOnly(t.Context(), rewriting{f.pool, func(sql string) string {
+			if sql == broken {
+				return "SELECT FORM"
+			}
+			return sql
+		}}, func(tx pgx.Tx) error {
+			_, err := ReadCaps(t.Context(), tx, "upwork", []string{"USD"}, caps)
+			return err
+		})
+		want(t, "fails", err != nil, true)
 	}
 }

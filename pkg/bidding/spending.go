@@ -41,7 +41,7 @@ func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch, judge
 	}
 	known, tight := c.tight(needs, b.exact)
 	if len(known) > 0 {
-		used, err := readSpending(ctx, q, known, judgedAt, false)
+		used, err := readSpending(ctx, q, known, judgedAt, remembered)
 		if err != nil {
 			return err
 		}
@@ -123,37 +123,39 @@ func (c *Claimer) lockSpending(
 		})
 	}
 	if err != nil {
-		if db.Code(err) == db.CodeLockNotAvailable {
+		// All that these do is wait: for one lock too long, or for several in a row.
+		if code := db.Code(err); code == db.CodeLockNotAvailable || code == db.CodeQueryCanceled {
 			err = fmt.Errorf("%w: %w", errCapsBusy, err)
 		}
 		return fmt.Errorf("lock %d caps: %w", len(meters), err)
 	}
-	counted := slices.DeleteFunc(slices.Clone(meters), func(m meter) bool { return tight[m] })
-	fresh := slices.DeleteFunc(meters, func(m meter) bool { return !tight[m] })
-	used, err := readSpending(ctx, q, counted, judgedAt, false)
+	used, err := readSpending(ctx, q, meters, judgedAt, func(m meter) bool { return tight[m] })
 	if err != nil {
 		return err
 	}
-	recounted, err := readSpending(ctx, q, fresh, judgedAt, true)
-	if err != nil {
-		return err
-	}
-	maps.Copy(used, recounted)
 	b.spending.exact, b.spending.needs = used, needs
 	c.refuse(b, used, judgedAt)
 	return nil
 }
 
-// readSpending reads what is used of caps at a time, or counts it from the bids.
-func readSpending(ctx context.Context, q *queries.Queries, meters []meter, at time.Time, recount bool) (map[meter]usage, error) {
+// What is used of a cap is what the last cut says and what was taken since, or counted anew.
+func remembered(meter) bool { return false }
+func recounted(meter) bool  { return true }
+
+// readSpending reads what is used of caps at a time, or counts it from the bids where recount says so.
+func readSpending(ctx context.Context, q *queries.Queries, meters []meter, at time.Time, recount func(meter) bool) (map[meter]usage, error) {
 	used := make(map[meter]usage, len(meters))
 	if len(meters) == 0 {
 		return used, nil
 	}
 	p := capArrays(meters)
+	recounts := make([]bool, len(meters))
+	for i, m := range meters {
+		recounts[i] = recount(m)
+	}
 	rows, err := q.ReadSpending(ctx, queries.ReadSpendingParams{
 		Now: at, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
-		Recounts: slices.Repeat([]bool{recount}, len(meters)),
+		Recounts: recounts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read what is used of %d caps: %w", len(meters), err)
@@ -263,7 +265,7 @@ func ReadCaps(ctx context.Context, pool queries.DBTX, marketplace string, curren
 		return nil, fmt.Errorf("read the database's clock: %w", err)
 	}
 	meters := sortedMeters(used)
-	if used, err = readSpending(ctx, q, meters, now, true); err != nil {
+	if used, err = readSpending(ctx, q, meters, now, recounted); err != nil {
 		return nil, err
 	}
 	result := make([]CapUsage, len(meters))
