@@ -163,7 +163,9 @@ func fill(t *testing.T, conn *pgxpool.Pool) map[string]int64 {
 		INSERT INTO accounts (marketplace) VALUES ('upwork');
 		INSERT INTO accounts VALUES ('*', 'second', now(), now(), now(), 'storm', 'ann');
 		INSERT INTO callbacks (marketplace, webhook_id) VALUES ('upwork', 'msg-1');
-		INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES ('freelancer', 'https://accounts.example.com', 'k', '\x00', now());`)
+		INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES ('freelancer', 'https://accounts.example.com', 'k', '\x00', now());
+		INSERT INTO spending (marketplace, cap, currency, day, used, of_cap) VALUES ('upwork', 'money_per_day', 'EUR', '2030-01-02', 5, 9);
+		INSERT INTO spending (marketplace, cap, day, share, used, allotted) VALUES ('upwork', 'live_bids', '-infinity', 1, 5, 9);`)
 	counts := map[string]int64{}
 	for _, table := range column[string](t, conn, "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()") {
 		counts[table] = value[int64](t, conn, "SELECT count(*) FROM "+table)

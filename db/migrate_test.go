@@ -173,7 +173,7 @@ func TestMigrateDirty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens")
+	exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens, spending")
 	err = db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "100ms"), 1)
 	wantIs(t, err, db.ErrMigrationBusy)
 	if err := reader.Rollback(t.Context()); err != nil {

@@ -82,6 +82,10 @@ func particular(argument any) {
 		p.Marketplace, p.WebhookID = "upwork", "msg-2"
 	case *queries.InsertBidsParams:
 		p.States = []string{"pending", "awaiting_approval"}
+	case *queries.LockSpendingParams:
+		p.Caps, p.Currencies = []string{"bids_per_day", "live_bids"}, []string{"", ""}
+	case *queries.CutSpendingParams:
+		p.Caps, p.Currencies = []string{"bids_per_day", "live_bids"}, []string{"", ""}
 	}
 }
 
@@ -155,7 +159,7 @@ func TestQueriesAsWorker(t *testing.T) {
 	} {
 		tx := begin(t, pool)
 		exec(t, tx, "SELECT set_config('role', $1, true)", tt.role)
-		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, schema_migrations")
+		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, spending, schema_migrations")
 		if _, err := tx.Exec(t.Context(), tt.statement); db.Code(err) != db.CodeNoPrivilege {
 			t.Errorf("%s: %s: %v", tt.role, tt.statement, err)
 		}

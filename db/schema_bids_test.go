@@ -74,6 +74,7 @@ func refusals() []struct{ name, first, then, constraint string } {
 		callback = "INSERT INTO callbacks VALUES ('upwork', 'msg-1')"
 		account  = "INSERT INTO accounts (marketplace) VALUES ('upwork')"
 		tokens   = "INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES "
+		spent    = "INSERT INTO spending (marketplace, cap, currency, day, share, used, allotted) VALUES ('upwork', "
 		queue    = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
 		run      = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
 	)
@@ -101,6 +102,19 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"paused for no reason", account, "UPDATE accounts SET paused_at = now(), paused_by = 'ann'", "accounts_pause_whole"},
 		{"paused by nobody", account, "UPDATE accounts SET paused_at = now(), paused_reason = 'storm'", "accounts_pause_whole"},
 		{"never paused, until", account, "UPDATE accounts SET paused_until = now()", "accounts_pause_whole"},
+
+		{"same share", spent + "'live_bids', '', '-infinity', 1, 0, 0)", spent + "'live_bids', '', '-infinity', 1, 0, 0)", "spending_pkey"},
+		{"spending's marketplace", "", "INSERT INTO spending (marketplace, cap, day) VALUES ('Upwork', 'bids_per_day', now())", "spending_marketplace_spelling"},
+		{"spending's account", "", "INSERT INTO spending (marketplace, account, cap, day) VALUES ('upwork', '', 'bids_per_day', now())", "spending_account_present"},
+		{"unknown cap", "", spent + "'bids_per_week', '', now(), 0, 0, 0)", "spending_cap_known"},
+		{"money without a currency", "", spent + "'money_per_day', '', now(), 0, 0, 0)", "spending_currency_of_money"},
+		{"bids in a currency", "", spent + "'bids_per_day', 'EUR', now(), 0, 0, 0)", "spending_currency_of_money"},
+		{"live bids of a day", "", spent + "'live_bids', '', now(), 0, 0, 0)", "spending_day_of_days"},
+		{"bids of no day", "", spent + "'bids_per_day', '', '-infinity', 0, 0, 0)", "spending_day_of_days"},
+		{"share below the whole", "", spent + "'bids_per_day', '', now(), -1, 0, 0)", "spending_share_counted"},
+		{"share that is not counted", "", spent + "'bids_per_day', '', now(), 1, NULL, 0)", "spending_share_counted"},
+		{"negative spending", "", spent + "'bids_per_day', '', now(), 0, -1, 0)", "spending_not_negative"},
+		{"more than allotted", spent + "'bids_per_day', '', now(), 1, 4, 5)", "UPDATE spending SET used = used + 2", "spending_within_share"},
 
 		{"same candidate", queue, queue, "candidates_pkey"},
 

@@ -66,6 +66,7 @@ func TestKeysCompareAsBytes(t *testing.T) {
 		"bids.account C", "bids.delivery_kind C", "bids.delivery_state C", "bids.external_bid_id C", "bids.job_id C",
 		"bids.marketplace C", "bids.status C",
 		"callbacks.marketplace C", "candidates.job_id C", "candidates.marketplace C", "postings.job_id C", "postings.marketplace C",
+		"spending.account C", "spending.marketplace C",
 		"tokens.account C", "tokens.marketplace C",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -268,6 +268,7 @@ func (s *session) rules() bidding.Rules {
 			SwitchedOff:   func(marketplace string) bool { return s.Handler(marketplace) == config.HandlerNone },
 			NeedsApproval: func(marketplace string) bool { return s.Marketplace(marketplace).Approval == config.ApprovalRequired },
 		}.Decide,
+		Caps: func(marketplace string) bidding.Caps { return bidding.Caps(s.Marketplace(marketplace).Caps) },
 	}
 }
 

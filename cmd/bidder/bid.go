@@ -158,6 +158,9 @@ func (a *app) printBid(s *session, attempt bidding.Attempt) error {
 	if attempt.AmountCents > 0 {
 		t.AppendRow([]any{"amount", posting.FormatAmount(attempt.AmountCents)})
 	}
+	if !attempt.Until.IsZero() {
+		t.AppendRow([]any{"room again", exactTime(attempt.Until) + " at the earliest"})
+	}
 	if attempt.BidID != uuid.Nil {
 		t.AppendRow([]any{"bid", attempt.BidID})
 	}

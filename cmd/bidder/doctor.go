@@ -122,6 +122,9 @@ func (s *session) examine(ctx context.Context, environ []string) ([]check, error
 	if err := e.schema(ctx, q, facts); err != nil {
 		return e.checks, err
 	}
+	if err := e.caps(ctx, q); err != nil {
+		return e.checks, err
+	}
 	return e.checks, e.queue(ctx, q)
 }
 

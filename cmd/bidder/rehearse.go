@@ -91,8 +91,9 @@ func (s *session) previewCandidates(
 	observe func([]bidding.Attempt),
 ) error {
 	const pageSize = 1000
+	rehearsal := &bidding.Rehearsal{}
 	preview := func(keys []posting.Key) error {
-		attempts, err := claimer.Preview(ctx, tx, keys, bidding.PreviewOptions{Pass: true, Refreshed: fresh})
+		attempts, err := claimer.Preview(ctx, tx, keys, bidding.PreviewOptions{Pass: true, Refreshed: fresh, Rehearsal: rehearsal})
 		if err != nil {
 			return err
 		}

@@ -302,7 +302,7 @@ var meanings = map[bidding.Outcome]string{ //nolint:gochecknoglobals // a consta
 	bidding.Closed:     "the last bid on it has ended for good",
 	bidding.Recent:     "a bid was made, sent or withdrawn moments ago; tried again later",
 	bidding.Stale:      "the cached posting is too old",
-	bidding.Ineligible: "the policy says no, or there is no amount",
+	bidding.Ineligible: "the policy says no, there is no amount, or a cap is reached",
 	bidding.Claimed:    "a new live bid; it owes its delivery",
 	bidding.Locked:     "another attempt is at it; tried again later",
 	bidding.Failed:     "something broke; tried again later",

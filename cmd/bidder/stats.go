@@ -21,6 +21,7 @@ type statsReport struct {
 	Outcomes   map[bidding.Outcome]int64 `json:"outcomes"`
 	Deliveries delivery.Totals           `json:"deliveries"`
 	Refreshed  delivery.Refreshed        `json:"refreshed"`
+	Caps       []bidding.CapUsage        `json:"caps"`
 }
 
 type lockCounters struct {
@@ -36,7 +37,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats",
 		Short: "Counters over all runs",
 		Long: `Adds up the counters of all runs, those under way and those that were killed included:
-each run writes its own about every second.`,
+each run writes its own about every second. Where the configuration has caps it also
+shows what is used of them today, by the database's clock.`,
 		Example: `  bidder stats
   bidder stats --since 24h -o json
   bidder stats -o prometheus > /var/lib/node_exporter/bidder.prom`,
@@ -109,6 +111,9 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 			*count = row.Total
 		}
 	}
+	if report.Caps, err = s.capUsage(ctx); err != nil {
+		return err
+	}
 	switch a.output {
 	case "json":
 		return printJSON(a.stdout, report)
@@ -125,6 +130,7 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 		t.AppendRow([]any{"outcome " + string(outcome), report.Outcomes[outcome]})
 	}
 	t.Render()
+	printCaps(a.stdout, report.Caps)
 	if counts.Unfinished > 0 {
 		fmt.Fprintf(a.stdout, "\n%d runs are under way or were killed.\n", counts.Unfinished)
 	}
@@ -173,6 +179,7 @@ func (a *app) printPrometheus(report statsReport) error {
 	for _, result := range refreshResults {
 		fmt.Fprintf(&text, "bidder_refreshed_total{result=%q} %d\n", result, *report.Refreshed.Count(result))
 	}
+	prometheusCaps(&text, report.Caps)
 	if _, err := io.WriteString(a.stdout, text.String()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}

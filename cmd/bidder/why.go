@@ -18,8 +18,11 @@ type whyReport struct {
 	Marketplace string          `json:"marketplace"`
 	JobID       string          `json:"job_id"`
 	Outcome     bidding.Outcome `json:"outcome"`
-	Reasons     []string        `json:"reasons"`
-	Bids        []bidJSON       `json:"bids"`
+	Detail      *string         `json:"detail"`
+	// ResetsAt is when the day of a cap that is reached ends.
+	ResetsAt *time.Time `json:"resets_at"`
+	Reasons  []string   `json:"reasons"`
+	Bids     []bidJSON  `json:"bids"`
 }
 
 func (a *app) whyCommand() *cobra.Command {
@@ -56,7 +59,10 @@ func (a *app) why(ctx context.Context, s *session, key posting.Key) error {
 	if err != nil {
 		return fmt.Errorf("read the bids on %s: %w", key, err)
 	}
-	report := whyReport{Marketplace: key.Marketplace, JobID: key.JobID, Outcome: attempt.Outcome, Bids: []bidJSON{}}
+	report := whyReport{Marketplace: key.Marketplace, JobID: key.JobID, Outcome: attempt.Outcome, Detail: textOrNull(attempt.Detail), Bids: []bidJSON{}}
+	if !attempt.Until.IsZero() && attempt.Detail != bidding.DetailCapLiveBids {
+		report.ResetsAt = &attempt.Until
+	}
 	for _, b := range bids {
 		report.Bids = append(report.Bids, newBidJSON(b))
 	}
@@ -145,6 +151,10 @@ func (s *session) refusal(attempt bidding.Attempt) string {
 		bidding.ReasonHandlerNone:        "Its marketplace is switched off (handler: none).",
 		bidding.ReasonAmountBelowMinimum: "The amount it asks for is below min_amount.",
 		bidding.ReasonAmountAboveMaximum: "The amount it asks for is above max_amount.",
+		bidding.DetailCapBidsPerDay:      "bids_per_day of its marketplace is reached; the next day begins at " + exactTime(attempt.Until) + ".",
+		bidding.DetailCapMoneyPerDay: "A bid of " + money(&attempt.AmountCents, attempt.Currency) +
+			" does not fit into what money_per_day leaves today; the next day begins at " + exactTime(attempt.Until) + ".",
+		bidding.DetailCapLiveBids: "As many bids as live_bids of its marketplace are live: one must end first.",
 	}[attempt.Detail]
 }
 

@@ -58,7 +58,7 @@ SELECT
     p.bid_amount_cents,
     coalesce(content.title, '')::text AS title,
     coalesce(content.url, '')::text AS url,
-    coalesce(content.currency, '')::text AS currency,
+    coalesce(p.currency, '')::text AS currency,
     coalesce(content.pricing, '')::text AS pricing,
     content.skills,
     content.posted_at,
@@ -104,6 +104,9 @@ LEFT JOIN LATERAL (
 -- name: InsertBids :many
 -- Inserts the bids, each owing its place from birth, and takes what is decided off the
 -- queue. A posting refreshed since it was judged is left alone: it is judged again.
+--
+-- What was inserted is taken from a share of each cap that applies: one that nobody holds,
+-- so this waits for no one. Where there is none, overspent says so; the claim is undone then.
 WITH asked AS MATERIALIZED (
     SELECT
         unnest(@ids::uuid[]) AS id,
@@ -131,7 +134,45 @@ inserted AS (
     ) AS p
     ORDER BY a.marketplace, a.job_id
     ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id
+    RETURNING id, marketplace, account, currency, amount_cents
+),
+spent AS MATERIALIZED (
+    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap,
+        sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
+    FROM (
+        SELECT m.*, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE ((@judged_at::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        FROM (
+            SELECT
+                unnest(@cap_marketplaces::text[]) AS marketplace,
+                unnest(@cap_accounts::text[]) AS account,
+                unnest(@caps::text[]) AS cap,
+                unnest(@cap_currencies::text[]) AS currency,
+                unnest(@cap_zones::text[]) AS zone,
+                unnest(@of_caps::bigint[]) AS of_cap
+        ) AS m
+    ) AS k
+    JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
+        AND (k.currency = '' OR inserted.currency = k.currency)
+    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap
+),
+held AS MATERIALIZED (
+    SELECT spent.*, free.share
+    FROM spent
+    CROSS JOIN LATERAL (
+        SELECT s.share FROM spending AS s
+        WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
+            AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
+        ORDER BY random()
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ) AS free
+),
+taken AS (
+    UPDATE spending AS s SET used = s.used + held.amount
+    FROM held
+    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
+        AND s.day = held.day AND s.share = held.share
+    RETURNING s.share
 ),
 decided AS (
     SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
@@ -150,7 +191,7 @@ dropped AS (
     DELETE FROM candidates AS c USING done
     WHERE c.marketplace = done.marketplace AND c.job_id = done.job_id
 )
-SELECT id FROM inserted;
+SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted;
 
 -- name: FindLiveBids :many
 -- Who won the postings that could not be inserted: a new statement, so a new snapshot.
@@ -177,14 +218,14 @@ JOIN bids AS b ON b.id = d.live_bid_id;
 SELECT id FROM bids WHERE id = ANY(@ids::uuid[]);
 
 -- name: PostponeCandidates :exec
--- Candidates that stay, past the pass that took them.
+-- Candidates that stay, past the pass that took them, some until a time of their own.
 UPDATE candidates AS c
-SET not_before = clock_timestamp() + @pause::interval
+SET not_before = greatest(clock_timestamp() + @pause::interval, held.until)
 FROM (
-    SELECT p.marketplace, p.job_id
+    SELECT p.marketplace, p.job_id, k.until
     FROM candidates AS p
     JOIN (
-        SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
+        SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id, unnest(@untils::timestamptz[]) AS until
     ) AS k ON p.marketplace = k.marketplace AND p.job_id = k.job_id
     FOR UPDATE OF p SKIP LOCKED
 ) AS held

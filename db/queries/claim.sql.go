@@ -187,12 +187,50 @@ inserted AS (
     ) AS p
     ORDER BY a.marketplace, a.job_id
     ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id
+    RETURNING id, marketplace, account, currency, amount_cents
+),
+spent AS MATERIALIZED (
+    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap,
+        sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
+    FROM (
+        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($9::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        FROM (
+            SELECT
+                unnest($10::text[]) AS marketplace,
+                unnest($11::text[]) AS account,
+                unnest($12::text[]) AS cap,
+                unnest($13::text[]) AS currency,
+                unnest($14::text[]) AS zone,
+                unnest($15::bigint[]) AS of_cap
+        ) AS m
+    ) AS k
+    JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
+        AND (k.currency = '' OR inserted.currency = k.currency)
+    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap
+),
+held AS MATERIALIZED (
+    SELECT spent.marketplace, spent.account, spent.cap, spent.currency, spent.day, spent.of_cap, spent.amount, free.share
+    FROM spent
+    CROSS JOIN LATERAL (
+        SELECT s.share FROM spending AS s
+        WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
+            AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
+        ORDER BY random()
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ) AS free
+),
+taken AS (
+    UPDATE spending AS s SET used = s.used + held.amount
+    FROM held
+    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
+        AND s.day = held.day AND s.share = held.share
+    RETURNING s.share
 ),
 decided AS (
     SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest($10::text[]), unnest($11::text[]), unnest($12::timestamptz[])
+    SELECT unnest($16::text[]), unnest($17::text[]), unnest($18::timestamptz[])
 ),
 done AS MATERIALIZED (
     SELECT c.marketplace, c.job_id
@@ -204,7 +242,7 @@ dropped AS (
     DELETE FROM candidates AS c USING done
     WHERE c.marketplace = done.marketplace AND c.job_id = done.job_id
 )
-SELECT id FROM inserted
+SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted
 `
 
 type InsertBidsParams struct {
@@ -217,16 +255,30 @@ type InsertBidsParams struct {
 	Covers              []time.Time `json:"covers"`
 	RunID               *uuid.UUID  `json:"run_id"`
 	JudgedAt            time.Time   `json:"judged_at"`
+	CapMarketplaces     []string    `json:"cap_marketplaces"`
+	CapAccounts         []string    `json:"cap_accounts"`
+	Caps                []string    `json:"caps"`
+	CapCurrencies       []string    `json:"cap_currencies"`
+	CapZones            []string    `json:"cap_zones"`
+	OfCaps              []int64     `json:"of_caps"`
 	DecidedMarketplaces []string    `json:"decided_marketplaces"`
 	DecidedJobIDs       []string    `json:"decided_job_ids"`
 	DecidedCovers       []time.Time `json:"decided_covers"`
 }
 
+type InsertBidsRow struct {
+	ID        uuid.UUID `json:"id"`
+	Overspent bool      `json:"overspent"`
+}
+
 // Inserts the bids, each owing its place from birth, and takes what is decided off the
 // queue. A posting refreshed since it was judged is left alone: it is judged again.
+//
+// What was inserted is taken from a share of each cap that applies: one that nobody holds,
+// so this waits for no one. Where there is none, overspent says so; the claim is undone then.
 // A refresh that arrived after the judgement stays queued: its cached_at is newer than what
 // the decision covers. A candidate that a pass holds stays too: that pass will find it decided.
-func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.UUID, error) {
+func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]InsertBidsRow, error) {
 	rows, err := q.db.Query(ctx, InsertBids,
 		arg.IDs,
 		arg.Marketplaces,
@@ -237,6 +289,12 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.
 		arg.Covers,
 		arg.RunID,
 		arg.JudgedAt,
+		arg.CapMarketplaces,
+		arg.CapAccounts,
+		arg.Caps,
+		arg.CapCurrencies,
+		arg.CapZones,
+		arg.OfCaps,
 		arg.DecidedMarketplaces,
 		arg.DecidedJobIDs,
 		arg.DecidedCovers,
@@ -245,13 +303,13 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	var items []InsertBidsRow
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var i InsertBidsRow
+		if err := rows.Scan(&i.ID, &i.Overspent); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -313,7 +371,7 @@ SELECT
     p.bid_amount_cents,
     coalesce(content.title, '')::text AS title,
     coalesce(content.url, '')::text AS url,
-    coalesce(content.currency, '')::text AS currency,
+    coalesce(p.currency, '')::text AS currency,
     coalesce(content.pricing, '')::text AS pricing,
     content.skills,
     content.posted_at,
@@ -488,21 +546,33 @@ func (q *Queries) LockPostings(ctx context.Context, marketplaces []string, jobID
 
 const PostponeCandidates = `-- name: PostponeCandidates :exec
 UPDATE candidates AS c
-SET not_before = clock_timestamp() + $1::interval
+SET not_before = greatest(clock_timestamp() + $1::interval, held.until)
 FROM (
-    SELECT p.marketplace, p.job_id
+    SELECT p.marketplace, p.job_id, k.until
     FROM candidates AS p
     JOIN (
-        SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id
+        SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id, unnest($4::timestamptz[]) AS until
     ) AS k ON p.marketplace = k.marketplace AND p.job_id = k.job_id
     FOR UPDATE OF p SKIP LOCKED
 ) AS held
 WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id
 `
 
-// Candidates that stay, past the pass that took them.
-func (q *Queries) PostponeCandidates(ctx context.Context, pause time.Duration, marketplaces []string, jobIDs []string) error {
-	_, err := q.db.Exec(ctx, PostponeCandidates, pause, marketplaces, jobIDs)
+type PostponeCandidatesParams struct {
+	Pause        time.Duration `json:"pause"`
+	Marketplaces []string      `json:"marketplaces"`
+	JobIDs       []string      `json:"job_ids"`
+	Untils       []time.Time   `json:"untils"`
+}
+
+// Candidates that stay, past the pass that took them, some until a time of their own.
+func (q *Queries) PostponeCandidates(ctx context.Context, arg PostponeCandidatesParams) error {
+	_, err := q.db.Exec(ctx, PostponeCandidates,
+		arg.Pause,
+		arg.Marketplaces,
+		arg.JobIDs,
+		arg.Untils,
+	)
 	return err
 }
 

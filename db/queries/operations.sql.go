@@ -93,6 +93,7 @@ FROM (VALUES
     ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
     ('tokens', 'SELECT'), ('tokens', 'INSERT'), ('tokens', 'UPDATE'), ('tokens', 'DELETE'),
     ('callbacks', 'SELECT'), ('callbacks', 'INSERT'), ('callbacks', 'DELETE'),
+    ('spending', 'SELECT'), ('spending', 'INSERT'), ('spending', 'UPDATE'),
     ('schema_migrations', 'SELECT')
 ) AS n(object, privilege)
 WHERE NOT has_table_privilege(n.object, n.privilege)

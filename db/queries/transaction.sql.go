@@ -98,6 +98,8 @@ SELECT
         -- A plan made while a table was tiny must not outlive that.
         set_config('plan_cache_mode', 'force_generic_plan', true),
         set_config('enable_seqscan', $5::text, true),
+        -- Without sequential scans a plan may look so dear that it would be compiled, for longer than it runs.
+        set_config('jit', 'off', true),
         -- A timer that the server's configuration has started is not set anew, so it is stopped first.
         CASE WHEN current_setting('server_version_num')::integer >= 170000
              THEN num_nonnulls(

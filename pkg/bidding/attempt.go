@@ -1,9 +1,11 @@
 package bidding
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -128,19 +130,24 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 	for tries := 1; len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable && tries < takeTries; tries++ {
 		err = c.claim(ctx, b, takeAttempts)
 	}
+	for tries := 1; (errors.Is(err, errOverspent) || errors.Is(err, errCapsBusy)) && tries < takeTries; tries++ {
+		b.exact = tries > 1 // until then another worker may have cut new shares
+		err = c.claim(ctx, b, takeAttempts)
+	}
 	n, code := len(b.attempts), db.Code(err)
 	switch {
 	case err == nil || n == 0:
 		return err
 	case errors.Is(err, db.ErrCommitUnknown):
 		return c.resolve(ctx, b, err)
+	case errors.Is(err, errCapsBusy): // nothing is wrong with any of the postings
+		return c.putBack(ctx, b)
 	case n > 1 && code == db.CodeOutOfMemory:
 		return c.redo(ctx, b, (n+1)/2)
 	case n > 1 && code != db.CodeQueryCanceled && !isOutage(err):
 		return c.redo(ctx, b, 1) // one bad posting must not drop the rest
 	case code == db.CodeLockNotAvailable: // a writer that takes no locks is at this posting
-		b.attempts[0].lock(false)
-		return c.requeue(ctx, b, func(q *queries.Queries) error { return postpone(ctx, q, b) })
+		return c.putBack(ctx, b)
 	}
 	for i := range b.attempts {
 		b.attempts[i].fail(detailOf(err), err)
@@ -149,6 +156,14 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 		return err // nobody is there to be told
 	}
 	return c.failCandidates(ctx, b, err)
+}
+
+// putBack ends the attempts of b as locked.
+func (c *Claimer) putBack(ctx context.Context, b *batch) error {
+	for i := range b.attempts {
+		b.attempts[i].lock(false)
+	}
+	return c.requeue(ctx, b, func(q *queries.Queries) error { return postpone(ctx, q, b) })
 }
 
 // isOutage says whether err leaves no hope for the next transaction. A holder that was
@@ -300,6 +315,31 @@ type PreviewOptions struct {
 	AmountCents *int64
 	// Refreshed are postings that the cache does not hold yet and would by then.
 	Refreshed map[posting.Key]posting.Posting
+	// Rehearsal, unless nil, counts the claims of the previews before this one.
+	Rehearsal *Rehearsal
+}
+
+// Rehearsal lets several previews in one transaction keep to the caps together, as if the
+// earlier ones had claimed. The zero value has claimed nothing.
+type Rehearsal struct{ used map[meter]usage }
+
+// read adds what is used of the caps that it does not know yet.
+func (r *Rehearsal) read(ctx context.Context, q *queries.Queries, needs map[meter]need, judgedAt time.Time) error {
+	unknown := slices.DeleteFunc(sortedMeters(needs), func(m meter) bool { _, known := r.used[m]; return known })
+	used, err := readSpending(ctx, q, unknown, judgedAt, recounted)
+	if err != nil {
+		return err
+	}
+	maps.Copy(used, r.used)
+	r.used = used
+	return nil
+}
+
+// claim adds claims that would be made.
+func (r *Rehearsal) claim(needs map[meter]need) {
+	for m, n := range needs {
+		r.used[m] = usage{r.used[m].used + n.amount, r.used[m].dayEnds}
+	}
 }
 
 // Preview says how attempts on the keys would end now, in a transaction that takes no
@@ -309,8 +349,16 @@ func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, op
 	for i, key := range keys {
 		b.attempts[i].Key = key
 	}
-	if _, err := c.judge(ctx, queries.New(tx), b, options.Refreshed); err != nil {
+	q := queries.New(tx)
+	judgedAt, err := c.judge(ctx, q, b, options.Refreshed)
+	if err != nil {
 		return nil, err
 	}
+	rehearsal := cmp.Or(options.Rehearsal, &Rehearsal{})
+	if err := rehearsal.read(ctx, q, c.needs(b), judgedAt); err != nil {
+		return nil, err
+	}
+	c.refuse(b, rehearsal.used, judgedAt)
+	rehearsal.claim(c.needs(b))
 	return b.attempts, nil
 }

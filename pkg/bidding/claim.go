@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,8 @@ type Rules struct {
 	Policy Policy
 	// Reads are the parts of a posting that Policy looks at.
 	Reads policy.Reads
+	// Caps bound each marketplace by itself; nil is nowhere.
+	Caps func(marketplace string) Caps
 }
 
 // database is what a claim needs of a pool.
@@ -42,6 +45,10 @@ type Claimer struct {
 	counters *Counters
 	runID    *uuid.UUID
 
+	deciding chan struct{} // holds one element while a worker decides exactly on caps
+	mu       sync.Mutex
+	cuts     map[meter]bool // the caps that it has decided on exactly, and whether they were cut into shares
+
 	// For tests: a clock in place of the database's, and a pause after each step.
 	now   *time.Time
 	after func(step string)
@@ -50,7 +57,7 @@ type Claimer struct {
 // NewClaimer returns a Claimer whose bids carry runID, unless that is zero, and whose
 // attempts are counted into counters.
 func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counters, runID uuid.UUID) *Claimer {
-	c := &Claimer{pool: pool, limits: limits, rules: rules, counters: counters, after: func(string) {}}
+	c := &Claimer{pool: pool, limits: limits, rules: rules, counters: counters, deciding: make(chan struct{}, 1), after: func(string) {}}
 	if runID != uuid.Nil {
 		c.runID = &runID
 	}
@@ -67,6 +74,9 @@ type batch struct {
 	audit bool
 	// amountCents, unless nil, takes the place of the amount that the posting wants.
 	amountCents *int64
+	// exact: it takes from no shares of caps, but from the whole.
+	exact    bool
+	spending spending
 }
 
 // take fills in b.attempts and tries their locks; it is the first statement of the claim.
@@ -137,8 +147,12 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	if err != nil {
 		return err
 	}
+	b.spending = spending{}
 	defer func() {
 		db.Rollback(ctx, tx)
+		if b.spending.deciding {
+			<-c.deciding
+		}
 		if err != nil && expired(err, started, c.limits.TTL) {
 			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
 		}
@@ -161,7 +175,11 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 		}
 	}
 	c.after("written")
-	return db.Commit(ctx, tx)
+	if err := db.Commit(ctx, tx); err != nil {
+		return err
+	}
+	c.remember(b.spending.cuts)
+	return nil
 }
 
 // decide judges what was locked, inserts the bids that nothing stands against, and finds
@@ -172,7 +190,13 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) erro
 		return err
 	}
 	c.after("judged")
+	if err := c.spend(ctx, q, b, judgedAt); err != nil {
+		return err
+	}
 	if err := c.insert(ctx, q, b, judgedAt); err != nil {
+		return err
+	}
+	if err := c.cutSpending(ctx, q, b, judgedAt); err != nil {
 		return err
 	}
 	if err := findWinners(ctx, q, b); err != nil {
@@ -216,10 +240,10 @@ func (c *Claimer) judge(
 	for i := range b.attempts {
 		if a := &b.attempts[i]; open(a) {
 			row := byKey[a.Key]
-			a.Outcome, a.CachedAt = Outcome(row.Outcome), row.CachedAt
+			a.Outcome, a.CachedAt, a.Currency = Outcome(row.Outcome), row.CachedAt, row.Currency
 			p := cached(row)
 			if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
-				p, a.CachedAt = newer, newer.CachedAt
+				p, a.CachedAt, a.Currency = newer, newer.CachedAt, newer.Currency
 			}
 			switch a.Outcome {
 			case Duplicate:
@@ -266,7 +290,12 @@ func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amou
 // insert writes the bids and takes what was decided off the queue. Attempts that nothing
 // stood against and that could not be inserted become Locked.
 func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	params := queries.InsertBidsParams{RunID: c.runID, JudgedAt: judgedAt}
+	caps := capArrays(b.spending.shares)
+	params := queries.InsertBidsParams{
+		RunID: c.runID, JudgedAt: judgedAt,
+		CapMarketplaces: caps.marketplaces, CapAccounts: caps.accounts, Caps: caps.caps,
+		CapCurrencies: caps.currencies, CapZones: caps.zones, OfCaps: caps.limits,
+	}
 	for i := range b.attempts {
 		a := &b.attempts[i]
 		switch {
@@ -295,8 +324,13 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	if err != nil {
 		return fmt.Errorf("insert %d bids: %w", len(params.IDs), err)
 	}
+	if len(inserted) > 0 && inserted[0].Overspent {
+		c.forgetShares(b.spending.shares)
+		return errOverspent
+	}
 	for i := range b.attempts {
-		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(inserted, a.BidID) {
+		isOwn := func(row queries.InsertBidsRow) bool { return row.ID == b.attempts[i].BidID }
+		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.ContainsFunc(inserted, isOwn) {
 			a.Outcome, a.BidID = Locked, uuid.Nil
 		}
 	}
@@ -371,7 +405,13 @@ func postpone(ctx context.Context, q *queries.Queries, b *batch) error {
 	if len(jobIDs) == 0 {
 		return nil
 	}
-	if err := q.PostponeCandidates(ctx, undecidedPause, marketplaces, jobIDs); err != nil {
+	params := queries.PostponeCandidatesParams{Pause: undecidedPause, Marketplaces: marketplaces, JobIDs: jobIDs}
+	for i := range b.attempts {
+		if a := &b.attempts[i]; undecided(a) {
+			params.Untils = append(params.Untils, a.Until) // mostly the zero time, long past
+		}
+	}
+	if err := q.PostponeCandidates(ctx, params); err != nil {
 		return fmt.Errorf("postpone %d candidates: %w", len(jobIDs), err)
 	}
 	return nil

@@ -75,6 +75,11 @@ type Attempt struct {
 	ExistingBidID uuid.UUID
 	// AmountCents is what was bid, or would be.
 	AmountCents int64
+	// Currency is the currency of AmountCents.
+	Currency string
+	// Until is when there may be room again under the cap that stood against the bid; zero
+	// for everything else.
+	Until time.Time
 	// CachedAt is the cached_at of the content that was judged; zero for Unknown.
 	CachedAt time.Time
 	// Waited is how long the attempt waited for the lock.
@@ -89,15 +94,19 @@ type Attempt struct {
 	acquired      bool // one of its tries succeeded
 	held          bool // the transaction under way holds the lock
 	needsApproval bool
+	waits         bool      // for room under a cap
 	queuedAt      time.Time // cached_at of the candidate that a pass took
 }
 
 // Decided says whether the outcome is final for this content of the posting: it need not
-// be tried again before a refresh. Recent, Locked and Failed are tried again.
+// be tried again before a refresh. Recent, Locked and Failed are tried again, and so is
+// what waits for room under a cap.
 func (a *Attempt) Decided() bool {
 	switch a.Outcome {
 	case Recent, Locked, Failed:
 		return false
+	case Ineligible:
+		return !a.waits
 	default:
 		return true
 	}

@@ -49,6 +49,7 @@ type fixture struct {
 	limits   Limits
 	rules    Rules
 	counters Counters
+	cuts     map[meter]bool          // what an earlier claimer found out about caps
 	rewrite  func(sql string) string // what reaches the server in place of a claim's statement
 }
 
@@ -90,7 +91,7 @@ func (f *fixture) admin(t testing.TB) *pgx.Conn {
 }
 
 // setupOn is for tests that put something between the program and its database.
-func setupOn(t *testing.T, d *testdb.DB, url string) *fixture {
+func setupOn(t testing.TB, d *testdb.DB, url string) *fixture {
 	t.Helper()
 	return &fixture{
 		DB:     d,
@@ -101,7 +102,7 @@ func setupOn(t *testing.T, d *testdb.DB, url string) *fixture {
 	}
 }
 
-func openPool(t *testing.T, url string, conns int32) *pgxpool.Pool {
+func openPool(t testing.TB, url string, conns int32) *pgxpool.Pool {
 	t.Helper()
 	pool, err := db.Open(t.Context(), db.Options{URL: url, MaxConns: conns})
 	if err != nil {

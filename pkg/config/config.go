@@ -104,6 +104,8 @@ type Config struct {
 	// where [Marketplace] has none of its own.
 	Eligible *policy.Eligible
 	Amount   *policy.Amount
+	// Caps are those of marketplaces that set none of their own; each counts by itself.
+	Caps Caps
 	// Marketplaces has the marketplaces that the file names, by their names in
 	// normal form. See [Config.Marketplace] for all others.
 	Marketplaces map[string]Marketplace
@@ -128,6 +130,7 @@ func (c Config) Marketplace(name string) Marketplace {
 // unnamed returns what applies to marketplaces that the file does not name.
 func (c Config) unnamed() Marketplace {
 	m := newMarketplace()
+	m.Caps = c.Caps
 	m.setDefaults(c)
 	return m
 }

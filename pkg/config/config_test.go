@@ -357,10 +357,13 @@ marketplaces:
 		"BIDDER_DRY_RUN|false|default", "BIDDER_CONSOLE_TOKEN|[redacted]|environment", "BIDDER_CONSOLE_READONLY_TOKEN||default",
 		"BIDDER_LOG_FORMAT||default", "BIDDER_LOG_LEVEL|info|default", "default_handler|manual|default",
 		"default_currency|USD|default", "min_amount||default", "max_amount|99.50|bidder.yaml:2:13", "eligible||default", "amount||default",
+		"caps.bids_per_day||default", "caps.money_per_day||default", "caps.live_bids||default", "caps.zone||default",
 		"marketplaces.upwork.handler|manual|bidder.yaml:5:14", "marketplaces.upwork.approval|none|default",
 		"marketplaces.upwork.rate|0|default", "marketplaces.upwork.settle|10m|default",
 		"marketplaces.upwork.refresh|0s|default", "marketplaces.upwork.ask_after|336h|default",
 		"marketplaces.upwork.eligible||default", "marketplaces.upwork.amount||default",
+		"marketplaces.upwork.caps.bids_per_day||default", "marketplaces.upwork.caps.money_per_day||default",
+		"marketplaces.upwork.caps.live_bids||default", "marketplaces.upwork.caps.zone|UTC|default",
 		"marketplaces.upwork.signing_secrets_env|A, B|bidder.yaml:7:26", "marketplaces.upwork.timeout|1m30s|bidder.yaml:6:14",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

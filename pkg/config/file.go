@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,10 @@ func (l *loader) readFile() {
 		f.mapping(top, "", topKeys(&l.cfg))
 	}
 	for name, m := range l.cfg.Marketplaces {
+		if own := m.Caps.Zone; !l.setsCaps(name) {
+			m.Caps = l.cfg.Caps
+			m.Caps.Zone = cmp.Or(own, m.Caps.Zone)
+		}
 		m.setDefaults(l.cfg)
 		l.cfg.Marketplaces[name] = m
 	}

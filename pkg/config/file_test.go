@@ -33,13 +33,13 @@ marketplaces:
       30s
 `
 	cfg := load(t, source(strings.ReplaceAll(file, "\n", "\r\n"), dsn))
-	least, most := int64(1010), int64(50000)
+	least, most, utc := int64(1010), int64(50000), config.Caps{Zone: "UTC"}
 	want := config.Config{
 		DefaultHandler: "sandbox", DefaultCurrency: "EUR", MinAmountCents: &least, MaxAmountCents: &most,
 		Marketplaces: map[string]config.Marketplace{
-			"peopleperhour": {Handler: "none", Approval: "required", Rate: 2.5, Settle: 24 * time.Hour},
-			"99designs":     {Handler: "sandbox", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, Timeout: 5 * time.Second},
-			"guru":          {Handler: "sandbox", Approval: "none", Settle: 30 * time.Second, Refresh: 2 * time.Hour, AskAfter: 24 * time.Hour, Timeout: 5 * time.Second},
+			"peopleperhour": {Handler: "none", Approval: "required", Rate: 2.5, Settle: 24 * time.Hour, Caps: utc},
+			"99designs":     {Handler: "sandbox", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, Caps: utc, Timeout: 5 * time.Second},
+			"guru":          {Handler: "sandbox", Approval: "none", Settle: 30 * time.Second, Refresh: 2 * time.Hour, AskAfter: 24 * time.Hour, Caps: utc, Timeout: 5 * time.Second},
 		},
 	}
 	got := config.Config{
@@ -73,7 +73,7 @@ func TestFile_problems(t *testing.T) {
 		want []string
 	}{
 		{"unknown_key", "default_handlr: manual\n", []string{`bidder.yaml:1:1: key "default_handlr" is not known (did you mean default_handler?)`}},
-		{"unknown_key_far_from_all", "zzzzzzzzzzzz: 1\n", []string{`bidder.yaml:1:1: key "zzzzzzzzzzzz" is not known (known here: marketplaces, default_handler, default_currency, min_amount, max_amount, eligible, amount)`}},
+		{"unknown_key_far_from_all", "zzzzzzzzzzzz: 1\n", []string{`bidder.yaml:1:1: key "zzzzzzzzzzzz" is not known (known here: marketplaces, default_handler, default_currency, min_amount, max_amount, eligible, amount, caps)`}},
 		{"key_that_is_a_variable", "lock_wait: 1s\ndatabase_url: x\n", []string{
 			`bidder.yaml:1:1: key "lock_wait" is not known (set the variable BIDDER_LOCK_WAIT instead)`,
 			`bidder.yaml:2:1: key "database_url" is not known (set the variable DATABASE_URL instead)`,

@@ -36,6 +36,7 @@ const (
 	minAmount       = "min_amount"
 	maxAmount       = "max_amount"
 	marketplacesKey = "marketplaces"
+	capsKey         = "caps"
 )
 
 // A Marketplace is what applies to one marketplace, defaults included.
@@ -56,6 +57,8 @@ type Marketplace struct {
 	// posting does not; nil is the client's budget.
 	Eligible *policy.Eligible
 	Amount   *policy.Amount
+	// Caps bound the bids there.
+	Caps Caps
 
 	// BaseURL has no slash at the end. For the handler freelancer it is that of
 	// the API, and by default the sandbox's.
@@ -114,7 +117,7 @@ func topKeys(c *Config) []field {
 		{"default_currency", "USD", "currency of postings that name none", currency(&c.DefaultCurrency)},
 		{minAmount, "", "smallest amount of a bid", amount(&c.MinAmountCents)},
 		{maxAmount, "", "largest amount of a bid", amount(&c.MaxAmountCents)},
-	}, expressionKeys("", &c.Eligible, &c.Amount)...)
+	}, append(expressionKeys("", &c.Eligible, &c.Amount), capKeys(capsKey, &c.Caps)...)...)
 }
 
 // keys returns what the file may say about every marketplace, bound to m.
@@ -126,13 +129,14 @@ func (m *Marketplace) keys(at string) []field {
 		{at + ".settle", "", "how long a sent bid may take to show up in look-ups", duration(&m.Settle, time.Millisecond, forever)},
 		{at + ".refresh", "", "how often a live bid is looked up to see how it stands; 0 is never", duration(&m.Refresh, 0, forever)},
 		{at + ".ask_after", "", "how long nobody may have said how a live bid stands before a person is asked; 0 is for ever", duration(&m.AskAfter, 0, forever)},
-	}, expressionKeys(at+".", &m.Eligible, &m.Amount)...)
+	}, append(expressionKeys(at+".", &m.Eligible, &m.Amount), capKeys(at+"."+capsKey, &m.Caps)...)...)
 }
 
 // setDefaults fills in what the file did not say.
 func (m *Marketplace) setDefaults(c Config) {
 	m.Handler = cmp.Or(m.Handler, c.DefaultHandler)
 	m.Eligible, m.Amount = cmp.Or(m.Eligible, c.Eligible), cmp.Or(m.Amount, c.Amount)
+	m.Caps.Zone = cmp.Or(m.Caps.Zone, c.Caps.Zone, "UTC")
 	m.Settle = cmp.Or(m.Settle, 10*time.Minute)
 	if m.AskAfter < 0 {
 		m.AskAfter = 14 * 24 * time.Hour

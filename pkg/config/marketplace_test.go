@@ -69,6 +69,7 @@ func TestBridge(t *testing.T) {
 	cfg := load(t, source(bridgeWith(t), append(bridgeEnv, dsn)...))
 	got := cfg.Marketplaces["upwork"]
 	want := config.Marketplace{
+		Caps:    config.Caps{Zone: "UTC"},
 		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, BaseURL: "https://connector.example.test/upwork",
 		Place:             config.Route{Method: "POST", Path: "/bids"},
 		Lookup:            config.Route{Method: "GET", Path: "/bids/by-key/{idempotency_key}"},
@@ -103,6 +104,7 @@ func TestBridge_defaults(t *testing.T) {
 		t.Error("settings do not show the default timeout of the bridge")
 	}
 	want := config.Marketplace{
+		Caps:    config.Caps{Zone: "UTC"},
 		Handler: "bridge", Approval: "none", Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, BaseURL: "https://connector.example.test/upwork",
 		Place: config.Route{Method: "POST", Path: "/a"}, Lookup: config.Route{Method: "GET", Path: "/a/{idempotency_key}"},
 		Withdraw: config.Route{Method: "POST", Path: "/w"}, SigningSecretsEnv: []string{"UPWORK_BRIDGE_SECRET"}, Timeout: 20 * time.Second,
@@ -248,7 +250,7 @@ func TestMarketplace_handlers(t *testing.T) {
 			if tt.problem != nil {
 				return
 			}
-			tt.want.Settle, tt.want.AskAfter = 10*time.Minute, twoWeeks
+			tt.want.Settle, tt.want.AskAfter, tt.want.Caps.Zone = 10*time.Minute, twoWeeks, "UTC"
 			if tt.want.Handler != "manual" {
 				tt.want.Refresh = time.Hour
 			}

@@ -130,14 +130,14 @@ func TestShapes(t *testing.T) {
 	event["detail"] = map[string]any{"note": "text"}
 	wantShape(with(bid(), []any{event}, "history"), 0, f.call("bids", "mark", id, "won", "--note", "x", "-o", "json"))
 
-	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "reasons": []any{"text"}, "bids": []any{bid()}}, 0,
+	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "detail": "null", "resets_at": "null", "reasons": []any{"text"}, "bids": []any{bid()}}, 0,
 		f.call("why", "upwork", "3", "-o", "json"))
-	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "reasons": []any{"text"}, "bids": []any{}}, 0,
+	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "detail": "null", "resets_at": "null", "reasons": []any{"text"}, "bids": []any{}}, 0,
 		f.call("why", "upwork", "nowhere", "-o", "json"))
 	wantShape(map[string]any{
 		"runs":     "number",
 		"counters": object("number", "lock_attempts", "lock_successes", "lock_conflicts", "lock_timeouts"),
-		"outcomes": object("number", outcomes...), "deliveries": delivered,
+		"outcomes": object("number", outcomes...), "deliveries": delivered, "caps": []any{},
 	}, 0, f.call("stats", "-o", "json"))
 	wantShape(object("text", "key", "bigint"), 0, f.call("key", "upwork", "1", "-o", "json"))
 	wantShape(map[string]any{"items": []any{}, "next": "null"}, 0, f.call("locks", "-o", "json"))
