@@ -111,7 +111,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	flags.StringVarP(&a.output, "output", "o", "table", "what to print: table or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
-		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
+		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(),
 		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.grantsCommand(),
 	)
