@@ -69,7 +69,7 @@ func (a *app) freelancerCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
-	cmd.AddCommand(a.freelancerLoginCommand(), a.freelancerLogoutCommand(), a.freelancerStatusCommand())
+	cmd.AddCommand(a.freelancerLoginCommand(), a.freelancerLogoutCommand(), a.freelancerStatusCommand(), a.freelancerVerifyCommand())
 	return cmd
 }
 
