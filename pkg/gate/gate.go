@@ -39,8 +39,10 @@ const (
 // Pass waits for a slot of the account's rate, if that is not further away than patience, until
 // stop ends. With Crowded it says how far away the slot is. Statements run under ctx.
 func (g Gate) Pass(ctx, stop context.Context, patience time.Duration) (Answer, time.Duration, error) {
-	if stop.Err() != nil {
+	select {
+	case <-stop.Done():
 		return Stopped, 0, nil
+	default:
 	}
 	slot, err := within(ctx, func(ctx context.Context) (queries.TakeSlotRow, error) {
 		return g.Queries.TakeSlot(ctx, queries.TakeSlotParams{

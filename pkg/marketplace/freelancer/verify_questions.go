@@ -112,11 +112,11 @@ func (s *verifying) encodings(ctx context.Context, id string) (works string, err
 			if err != nil {
 				return "", fmt.Errorf("read the bid after a retraction: %w", err)
 			}
-			switch status, _ := found.status(); {
-			case status == marketplace.Withdrawn:
+			switch status, _ := found.status(); status {
+			case marketplace.Withdrawn:
 				works, s.placed[id] = encoding, false
 				said += ", and the bid is retracted"
-			case status == marketplace.Accepted:
+			case marketplace.Accepted:
 				s.say(askEncoding, NotSeen, said+", but somebody has awarded the bid: "+found.state(), "")
 				return "", nil
 			default:
@@ -272,7 +272,7 @@ func (s *verifying) rest() {
 	if after, says := wire.RetryAfter(headers, time.Now()); says {
 		saw = "yes: " + after.String()
 	}
-	if text := headers.Get("RateLimit-Limit"); text != "" {
+	if text := headers.Get("Ratelimit-Limit"); text != "" {
 		saw += s.limited[0].redact.Message(", RateLimit-Limit: " + text)
 	}
 	s.say(askRetryAfter, Settled, saw, "")
