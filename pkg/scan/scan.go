@@ -87,7 +87,7 @@ type Reject struct {
 // under way is still kept.
 func Run(ctx context.Context, pool *pgxpool.Pool, client *freelancer.Client, account gate.Gate, o Options) (Report, error) {
 	s := &scan{
-		pool: pool, q: queries.New(pool), client: client, account: account, options: o,
+		pool: pool, q: queries.New(pool), client: client, options: o,
 		seen: map[int64]bool{}, size: freelancer.MaxPageSize,
 		report: Report{Rejects: []Reject{}, Notes: map[string]int{}, Skipped: map[string]int64{}},
 	}
@@ -115,7 +115,6 @@ type scan struct {
 	pool    *pgxpool.Pool
 	q       *queries.Queries
 	client  *freelancer.Client
-	account gate.Gate
 	options Options
 
 	seen   map[int64]bool // projects, whatever became of them
