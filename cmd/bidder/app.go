@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -62,13 +63,16 @@ func run(ctx context.Context, a *app) int {
 	return exitCode(err)
 }
 
-// checkedWriter remembers the first error of what it writes to.
+// checkedWriter remembers the first error of what it writes to. Several goroutines may use it.
 type checkedWriter struct {
 	w   io.Writer
+	mu  sync.Mutex
 	err error
 }
 
 func (c *checkedWriter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n, err := c.w.Write(p)
 	if c.err == nil {
 		c.err = err
@@ -111,7 +115,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	flags.StringVarP(&a.output, "output", "o", "table", "what to print: table or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
-		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
+		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
 		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.grantsCommand(),
 	)

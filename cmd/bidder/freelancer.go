@@ -32,13 +32,16 @@ type freelancerAccount struct {
 	keeper *token.Keeper
 }
 
+// defaultAccount is the account of every bid so far.
+const defaultAccount = "default"
+
 // newFreelancer returns the client of a marketplace whose handler is freelancer.
 func newFreelancer(database queries.DBTX, name string, m config.Marketplace) (a freelancerAccount, err error) {
 	var tokens freelancer.Tokens = freelancer.NewFixed(m.Freelancer.Token, m.Freelancer.TokenEnv)
 	if m.Freelancer.UsesOAuth() {
 		a.signIn = freelancer.NewSignIn(m)
 		a.keeper, err = token.New(database, m.Freelancer.TokenKeys, token.Owner{
-			Marketplace: name, Account: "default", Issuer: m.Freelancer.AccountsURL,
+			Marketplace: name, Account: defaultAccount, Issuer: m.Freelancer.AccountsURL,
 		}, a.signIn.Renew)
 		if err != nil {
 			return a, fmt.Errorf("set up the tokens of %s: %w", name, err)
@@ -66,7 +69,7 @@ func (a *app) freelancerCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
-	cmd.AddCommand(a.freelancerLoginCommand(), a.freelancerLogoutCommand(), a.freelancerStatusCommand())
+	cmd.AddCommand(a.freelancerLoginCommand(), a.freelancerLogoutCommand(), a.freelancerStatusCommand(), a.freelancerVerifyCommand())
 	return cmd
 }
 
@@ -170,9 +173,7 @@ func freelancerName(c config.Config, args []string) (string, error) {
 		}
 		return key.Marketplace, nil
 	}
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Marketplaces)), func(name string) bool {
-		return c.Handler(name) != config.HandlerFreelancer
-	})
+	names := freelancerNames(c)
 	switch len(names) {
 	case 0:
 		return "", usageError{errors.New("no marketplace has the handler freelancer: see examples/bidder.yaml")}
@@ -180,6 +181,13 @@ func freelancerName(c config.Config, args []string) (string, error) {
 		return names[0], nil
 	}
 	return "", usageError{errors.New("say which marketplace: " + strings.Join(names, ", "))}
+}
+
+// freelancerNames are the marketplaces whose handler is freelancer.
+func freelancerNames(c config.Config) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(c.Marketplaces)), func(name string) bool {
+		return c.Handler(name) != config.HandlerFreelancer
+	})
 }
 
 func hostOf(address string) string {

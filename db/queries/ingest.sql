@@ -76,3 +76,7 @@ CROSS JOIN LATERAL (
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p;
+
+-- name: CachedPostings :many
+-- What the cache holds of postings, before they are written again.
+SELECT * FROM postings WHERE marketplace = @marketplace AND job_id = ANY(@job_ids::text[]);

@@ -49,6 +49,51 @@ func (q *Queries) CachedAts(ctx context.Context, marketplaces []string, jobIDs [
 	return items, nil
 }
 
+const CachedPostings = `-- name: CachedPostings :many
+SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings WHERE marketplace = $1 AND job_id = ANY($2::text[])
+`
+
+// What the cache holds of postings, before they are written again.
+func (q *Queries) CachedPostings(ctx context.Context, marketplace string, jobIDs []string) ([]Posting, error) {
+	rows, err := q.db.Query(ctx, CachedPostings, marketplace, jobIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Posting
+	for rows.Next() {
+		var i Posting
+		if err := rows.Scan(
+			&i.Marketplace,
+			&i.JobID,
+			&i.CachedAt,
+			&i.Title,
+			&i.Description,
+			&i.URL,
+			&i.BudgetMinCents,
+			&i.BudgetMaxCents,
+			&i.Currency,
+			&i.Pricing,
+			&i.Skills,
+			&i.PostedAt,
+			&i.Deadline,
+			&i.BidAmountCents,
+			&i.BidPeriodDays,
+			&i.BidProposal,
+			&i.Refreshes,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const UpsertPostings = `-- name: UpsertPostings :many
 WITH written AS (
     INSERT INTO postings AS p (

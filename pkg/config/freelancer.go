@@ -107,9 +107,9 @@ func redirectURI(p *string) value {
 	return v
 }
 
-// isProductionFreelancer reports whether bids would reach real clients: any
+// IsProductionFreelancer reports whether bids would reach real clients: any
 // place that is neither the sandbox nor this machine.
-func (m *Marketplace) isProductionFreelancer() bool {
+func (m *Marketplace) IsProductionFreelancer() bool {
 	u, err := url.Parse(m.BaseURL)
 	if m.Handler != HandlerFreelancer || err != nil {
 		return false
@@ -152,7 +152,7 @@ func (l *loader) readFreelancerSecrets(f *Freelancer, at string) {
 // checkFreelancer finds what the handler freelancer must not or cannot do.
 func (l *loader) checkFreelancer(m Marketplace, at string) {
 	f := m.Freelancer
-	if m.isProductionFreelancer() {
+	if m.IsProductionFreelancer() {
 		if m.Approval == ApprovalNone {
 			l.report(l.where(at+".approval"), "on Freelancer.com itself a person has to approve each bid",
 				"write approval: required, or leave base_url out to use the sandbox")

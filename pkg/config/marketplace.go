@@ -166,7 +166,7 @@ func (m *Marketplace) setDefaults(c Config) {
 	}
 	if m.Approval == "" {
 		m.Approval = ApprovalNone
-		if m.isProductionFreelancer() {
+		if m.IsProductionFreelancer() {
 			m.Approval = ApprovalRequired
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/gate"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 )
 
@@ -226,45 +227,21 @@ func (l *Lease) noClient(err error) Verdict {
 // Slot passes the gate before a call: the account is not paused and its rate allows it.
 // Without, the verdict says when to try again.
 func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) {
-	if l.stop.Err() != nil {
-		return notYet(0, "stopping"), false, nil
-	}
 	patience := l.patience()
 	if patience < 0 {
 		return notYet(0, "lease_ends"), false, nil
 	}
-	slot, err := within(ctx, func(ctx context.Context) (queries.TakeSlotRow, error) {
-		return l.engine.q.TakeSlot(ctx, queries.TakeSlotParams{
-			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, Gap: l.Account.Gap, Patience: patience,
-		})
-	})
-	if err != nil {
-		return Verdict{}, false, fmt.Errorf("take a slot of the account's rate: %w", err)
-	}
+	account := gate.Gate{Queries: l.engine.q, Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, Gap: l.Account.Gap}
+	answer, wait, err := account.Pass(ctx, l.stop, patience)
 	switch {
-	case slot.Paused:
+	case err != nil:
+		return Verdict{}, false, err
+	case answer == gate.Paused:
 		return notYet(pausedPause, "paused"), false, nil
-	case !slot.Taken:
-		return notYet(slot.Wait, codeRate), false, nil
-	case slot.Wait == 0:
-		l.called = true
-		return Verdict{}, true, nil
-	}
-	timer := time.NewTimer(slot.Wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.stop.Done():
+	case answer == gate.Crowded:
+		return notYet(wait, codeRate), false, nil
+	case answer == gate.Stopped:
 		return notYet(0, "stopping"), false, nil
-	}
-	paused, err := within(ctx, func(ctx context.Context) (bool, error) {
-		return l.engine.q.AccountIsPaused(ctx, l.Bid.Marketplace, l.Bid.Account)
-	})
-	if err != nil {
-		return Verdict{}, false, fmt.Errorf("read whether the account is paused: %w", err)
-	}
-	if paused {
-		return notYet(pausedPause, "paused"), false, nil
 	}
 	l.called = true
 	return Verdict{}, true, nil

@@ -64,11 +64,11 @@ func (c *Client) Place(ctx context.Context, bid marketplace.Bid) marketplace.Res
 	if err != nil {
 		return unsent(c.noToken(err))
 	}
-	body, err := json.Marshal(c.placement(bid, project, me.ID))
+	post, err := c.placement(bid, project, me.ID).request()
 	if err != nil {
-		return invalid("encode bid: " + err.Error())
+		return invalid(err.Error())
 	}
-	got, err := c.send(ctx, token, request{method: http.MethodPost, path: bidsPath, contentType: "application/json", body: string(body)})
+	got, err := c.send(ctx, token, post)
 	if err != nil {
 		return failure(err, token)
 	}
@@ -88,6 +88,14 @@ func (c *Client) placement(bid marketplace.Bid, project, bidder int64) placement
 		ProjectID: project, BidderID: bidder, Amount: json.Number(strings.TrimSuffix(amount, ".00")), Period: period,
 		MilestonePercentage: c.market.Freelancer.MilestonePercentage, Description: description(bid.Proposal),
 	}
+}
+
+func (p placement) request() (request, error) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return request{}, fmt.Errorf("encode bid: %w", err)
+	}
+	return request{method: http.MethodPost, path: bidsPath, contentType: "application/json", body: string(body)}, nil
 }
 
 // description is what is sent of a proposal.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,8 +79,12 @@ type Project struct {
 	BidPeriodDays        int       // how long it takes bids, 0 where it is not said
 	Status               string    // active, closed, frozen, draft, pending or rejected
 	FrontendStatus       string    // open, work_in_progress, complete, pending or draft
+	// Upgrades are the names of those that it has, such as NDA and pf_only.
+	Upgrades []string
 	// IsOpen: it takes bids.
 	IsOpen bool
+	// IsPrivate: it is offered to one freelancer.
+	IsPrivate bool
 
 	path string // of its page
 }
@@ -151,7 +157,7 @@ func (q Query) values() (url.Values, error) {
 		return nil, fmt.Errorf("%w: it is too long", ErrQuery)
 	}
 	values := url.Values{
-		"full_description": {"true"}, "job_details": {"true"}, "limit": {strconv.Itoa(MaxPageSize)}, "offset": {strconv.Itoa(q.Offset)},
+		"full_description": {"true"}, "job_details": {"true"}, "upgrade_details": {"true"}, "limit": {strconv.Itoa(MaxPageSize)}, "offset": {strconv.Itoa(q.Offset)},
 		"sort_field": {"time_updated"},
 	}
 	set := func(name, value string, given bool) {
@@ -219,6 +225,13 @@ func parseProject(value jsontext.Value) (Project, bool) {
 			}
 		}
 	}
+	upgrades := wire.ParseObject(o["upgrades"])
+	for _, name := range slices.Sorted(maps.Keys(upgrades)) {
+		if has, _ := upgrades.Bool(name); has {
+			p.Upgrades = append(p.Upgrades, name)
+		}
+	}
+	p.IsPrivate, _ = o.Bool("hireme")
 	deleted, _ := o.Bool("deleted")
 	p.IsOpen = p.Status == "active" && (p.FrontendStatus == "" || p.FrontendStatus == "open") && !deleted
 	return p, ok && id > 0 && p.Status != ""
