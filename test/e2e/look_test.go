@@ -202,7 +202,7 @@ func TestStats(t *testing.T) {
 			}
 		}
 	}
-	if len(metrics) != 5+len(outcomes)+8 || metrics["bidder_runs_total"] != want.Runs {
+	if len(metrics) != 5+len(outcomes)+8+7 || metrics["bidder_runs_total"] != want.Runs {
 		t.Errorf("got metrics %v", metrics)
 	}
 	for name, n := range want.Counters {

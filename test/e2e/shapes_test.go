@@ -138,6 +138,7 @@ func TestShapes(t *testing.T) {
 		"runs":     "number",
 		"counters": object("number", "lock_attempts", "lock_successes", "lock_conflicts", "lock_timeouts"),
 		"outcomes": object("number", outcomes...), "deliveries": delivered, "caps": []any{},
+		"refreshed": object("number", "live", "won", "lost", "rejected", "withdrawn", "unseen", "review"),
 	}, 0, f.call("stats", "-o", "json"))
 	wantShape(object("text", "key", "bigint"), 0, f.call("key", "upwork", "1", "-o", "json"))
 	wantShape(map[string]any{"items": []any{}, "next": "null"}, 0, f.call("locks", "-o", "json"))
