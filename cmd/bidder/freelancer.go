@@ -223,6 +223,13 @@ func (a *app) freelancerLogin(cmd *cobra.Command, args []string) error {
 	if err := account.keeper.Save(context.WithoutCancel(cmd.Context()), tokens); err != nil {
 		return err
 	}
+	paused, err := queries.New(s.pool).AccountIsPaused(cmd.Context(), status.Marketplace, "default")
+	if err != nil {
+		return fmt.Errorf("read whether %s is paused: %w", status.Marketplace, err)
+	}
+	if paused {
+		fmt.Fprintf(a.stderr, "Calls of %s are still paused: run bidder resume %[1]s, and see bidder review list.\n", status.Marketplace)
+	}
 	return a.reportFreelancer(cmd.Context(), account, status)
 }
 

@@ -53,9 +53,6 @@ func New(m config.Marketplace, tokens Tokens) (*Client, error) {
 		return nil, errors.New("Freelancer.com needs a token") //nolint:staticcheck // a name
 	}
 	m.Timeout = cmp.Or(m.Timeout, defaultTimeout)
-	m.Freelancer.RetractEncoding = cmp.Or(m.Freelancer.RetractEncoding, config.RetractByForm)
-	m.Freelancer.MilestonePercentage = cmp.Or(m.Freelancer.MilestonePercentage, 50)
-	m.Freelancer.PeriodDays = cmp.Or(m.Freelancer.PeriodDays, 7)
 	return &Client{market: m, caller: wire.NewCaller(m, nil), tokens: tokens}, nil
 }
 

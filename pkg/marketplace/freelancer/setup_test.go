@@ -140,7 +140,7 @@ func (s *site) usedTokens() []string {
 func (s *site) market() config.Marketplace {
 	return config.Marketplace{
 		BaseURL: s.url + "/api", Timeout: 10 * time.Second, AllowPrivateNetworks: true,
-		Freelancer: config.Freelancer{AccountsURL: s.url},
+		Freelancer: config.Freelancer{AccountsURL: s.url, RetractEncoding: config.RetractByForm, MilestonePercentage: 50, PeriodDays: 7},
 	}
 }
 

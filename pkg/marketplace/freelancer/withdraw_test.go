@@ -32,7 +32,7 @@ func TestWithdraw(t *testing.T) {
 		want           marketplace.Result
 		requests       []string
 	}{
-		{"form", "", []reply{done}, isDone, []string{form}},
+		{"form", "form", []reply{done}, isDone, []string{form}},
 		{"then JSON", "form", []reply{other, done}, isDone, []string{form, asJSON}},
 		{"then query", "form", []reply{bad, other, done}, isDone, []string{form, asJSON, query}},
 		{"JSON first", "json", []reply{other, done}, isDone, []string{asJSON, form}},
