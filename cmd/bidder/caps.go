@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/arbitrageai/bidder/db/queries"
@@ -38,7 +39,7 @@ func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
 		}
 		used, err := bidding.ReadCaps(ctx, s.pool, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it says what was being done
+			return nil, err
 		}
 		usage = append(usage, used...)
 	}
@@ -50,7 +51,7 @@ func capText(u bidding.CapUsage, amount int64) string {
 	if u.Currency != "" {
 		return posting.FormatAmount(amount) + " " + u.Currency
 	}
-	return fmt.Sprint(amount)
+	return strconv.FormatInt(amount, 10)
 }
 
 // resets is when the day of a cap ends, for people.
@@ -96,7 +97,8 @@ const capWarning = 80
 
 // caps reports caps that are reached or nearly, and zones that the server does not know.
 func (e *examination) caps(ctx context.Context, q *queries.Queries) error {
-	zones := []string{e.s.Marketplace("").Caps.Zone}
+	zones := make([]string, 0, len(e.s.Marketplaces)+1)
+	zones = append(zones, e.s.Marketplace("").Caps.Zone)
 	for _, m := range e.s.Marketplaces {
 		zones = append(zones, m.Caps.Zone)
 	}

@@ -127,11 +127,8 @@ func isPassing(err error) bool {
 // transaction. Its error is an outage, or a failure to take anything at all.
 func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 	err := c.claim(ctx, b, take)
-	for tries := 1; len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable && tries < takeTries; tries++ {
-		err = c.claim(ctx, b, takeAttempts)
-	}
-	for tries := 1; (errors.Is(err, errOverspent) || errors.Is(err, errCapsBusy)) && tries < takeTries; tries++ {
-		b.exact = tries > 1 // until then another worker may have cut new shares
+	for tries := 1; b.isPassing(err) && tries < takeTries; tries++ {
+		b.exact = tries > 1 && wantsCaps(err) // before that another worker may have cut new shares
 		err = c.claim(ctx, b, takeAttempts)
 	}
 	n, code := len(b.attempts), db.Code(err)
@@ -157,6 +154,14 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 	}
 	return c.failCandidates(ctx, b, err)
 }
+
+// isPassing says whether the same attempts may come to more in another transaction.
+func (b *batch) isPassing(err error) bool {
+	return wantsCaps(err) || len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable
+}
+
+// wantsCaps says whether the claim found no way to take from caps.
+func wantsCaps(err error) bool { return errors.Is(err, errOverspent) || errors.Is(err, errCapsBusy) }
 
 // putBack ends the attempts of b as locked.
 func (c *Claimer) putBack(ctx context.Context, b *batch) error {

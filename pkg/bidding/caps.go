@@ -152,7 +152,7 @@ func (m meter) cut(used int64, n need) (shares int32, size int64) {
 	if count < 2 {
 		return 0, 0
 	}
-	return int32(count), left / count //nolint:gosec // at most maxShares
+	return int32(count), left / count
 }
 
 // sortedMeters are the caps in an order that does not change.

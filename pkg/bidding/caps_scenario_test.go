@@ -34,7 +34,7 @@ func scenarioCapShares(t *testing.T, f *fixture) error {
 	f.cacheNow(t, keys...)
 	f.exec(t, "UPDATE postings SET currency = 'EUR' WHERE job_id = '00001'")
 	f.exec(t, `CREATE TABLE needs AS
-		SELECT *, (clock_timestamp() AT TIME ZONE 'UTC')::date AS today FROM (VALUES
+		SELECT v.cap, v.currency, v.need, v.of_cap, (clock_timestamp() AT TIME ZONE 'UTC')::date AS today FROM (VALUES
 			('bids_per_day', '', 3, 500), ('live_bids', '', 3, 500), ('money_per_day', 'EUR', 1000, 50000), ('money_per_day', 'USD', 2000, 50000)
 		) AS v (cap, currency, need, of_cap)`)
 	const insert = `INSERT INTO spending (marketplace, account, cap, currency, day, share, used, allotted, of_cap)

@@ -46,9 +46,9 @@ func (f *fixture) drained(t testing.TB, c *Claimer, dueBy time.Time, batch int) 
 }
 
 // used is what the database says of a cap, over all its shares.
-func (f *fixture) used(t testing.TB, cap string) int {
+func (f *fixture) used(t testing.TB, name string) int {
 	t.Helper()
-	return read[int](t, f, "SELECT coalesce(sum(used), 0) FROM spending WHERE cap = $1", cap)
+	return read[int](t, f, "SELECT coalesce(sum(used), 0) FROM spending WHERE cap = $1", name)
 }
 
 func number(n int64) *int64 { return new(n) }
@@ -65,11 +65,13 @@ func TestCaps(t *testing.T) {
 		until  string // of those that wait, in SQL
 	}{
 		{
-			"bids", Caps{BidsPerDay: number(5), MoneyPerDayCents: number(20_000), LiveBids: number(30), Zone: "Asia/Tokyo"},
+			"bids",
+			Caps{BidsPerDay: number(5), MoneyPerDayCents: number(20_000), LiveBids: number(30), Zone: "Asia/Tokyo"},
 			5, DetailCapBidsPerDay, "((clock_timestamp() AT TIME ZONE 'Asia/Tokyo')::date + 1)::timestamp AT TIME ZONE 'Asia/Tokyo'",
 		},
 		{
-			"money", Caps{BidsPerDay: number(10), MoneyPerDayCents: number(3999)},
+			"money",
+			Caps{BidsPerDay: number(10), MoneyPerDayCents: number(3999)},
 			3, DetailCapMoneyPerDay, "((clock_timestamp() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'",
 		},
 		{"live", Caps{BidsPerDay: number(10), LiveBids: number(4)}, 4, DetailCapLiveBids, ""},

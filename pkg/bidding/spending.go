@@ -96,7 +96,7 @@ func (c *Claimer) decideExactly(
 	_, tight := c.tight(needs, b.exact)
 	if len(tight) == 0 {
 		<-c.deciding
-		return nil, nil
+		return tight, nil
 	}
 	b.spending.deciding = true
 	if err := c.lockSpending(ctx, q, b, tight, needs, judgedAt); err != nil {

@@ -14,7 +14,7 @@ func capsFile(t *testing.T, caps string) string {
 }
 
 // TestCaps has eight pods race for the last bids of the day, and of its money.
-func TestCaps(t *testing.T) {
+func TestCaps(t *testing.T) { //nolint:tparallel // eight processes at once are enough
 	t.Parallel()
 	const pods, postings = 8, 200
 	tests := []struct {
@@ -26,8 +26,8 @@ func TestCaps(t *testing.T) {
 		{"live", "live_bids: 7", 7},
 		{"last one", "bids_per_day: 1", 1},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { //nolint:paralleltest // eight processes are enough at once
+	for _, tt := range tests { //nolint:paralleltest // the same
+		t.Run(tt.name, func(t *testing.T) {
 			f := setup(t)
 			config := "BIDDER_CONFIG=" + capsFile(t, tt.caps)
 			all, _ := lines(postings)
