@@ -211,6 +211,9 @@ func TestFreelancerSignIn(t *testing.T) {
 	silent(bidder("run").run(t)).want(t, 3)
 	f.wantCount(1, "bids WHERE job_id = '3' AND review_reason = 'auth_needed' AND place_posts = 0")
 	f.wantCount(1, "accounts WHERE marketplace = 'freelancer' AND paused_until IS NULL AND paused_at IS NOT NULL")
+	if r := silent(login(t, bidder(), back)).want(t, 0); !strings.Contains(r.stderr, "bidder resume freelancer") || !strings.Contains(r.stdout, "quietforge (84120077)") {
+		t.Errorf("signed in while paused: %s%s", r.stdout, r.stderr)
+	}
 	if site.posts != 2 {
 		t.Errorf("%d POSTs, want 2", site.posts)
 	}
