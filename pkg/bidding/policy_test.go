@@ -213,10 +213,10 @@ func scenarioContent(t *testing.T, f *fixture) error {
 		_, err := f.claimer(at(noon())).tryPreview(t.Context(), keys, PreviewOptions{})
 		wanted := map[posting.Key]posting.Posting{}
 		for _, key := range keys {
-			p := posting.Posting{Key: key, CachedAt: noon(), BudgetMaxCents: cents(1000), Bid: &posting.Bid{}}
+			p := posting.Posting{Key: key, CachedAt: noon(), BudgetMaxCents: cents(1000), Currency: "EUR", Bid: &posting.Bid{}}
 			if reads.Content {
 				days, posted, deadline := int32(9), noon(), noon().Add(time.Hour)
-				p.Title, p.URL, p.Currency, p.Pricing = key.Marketplace+key.JobID, "https://"+key.JobID, "EUR", "fixed"
+				p.Title, p.URL, p.Pricing = key.Marketplace+key.JobID, "https://"+key.JobID, "fixed"
 				p.Skills, p.PostedAt, p.Deadline, p.Bid.PeriodDays = []string{key.JobID, "go"}, &posted, &deadline, &days
 			}
 			if reads.Description {

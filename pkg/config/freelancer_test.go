@@ -32,7 +32,7 @@ func TestFreelancer(t *testing.T) {
 	personal := config.Freelancer{AccountsURL: accounts, TokenEnv: "T", Token: config.NewSecret("hunter2"), RetractEncoding: "form", MilestonePercentage: 50, PeriodDays: 7}
 	with := func(change func(*config.Marketplace)) config.Marketplace {
 		m := config.Marketplace{
-			Handler: "freelancer", Approval: "none", Rate: 1, Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, Timeout: 30 * time.Second, BaseURL: sandbox, Freelancer: personal,
+			Handler: "freelancer", Approval: "none", Rate: 1, Settle: 10 * time.Minute, Refresh: time.Hour, AskAfter: twoWeeks, Caps: config.Caps{Zone: "UTC"}, Timeout: 30 * time.Second, BaseURL: sandbox, Freelancer: personal,
 		}
 		if change != nil {
 			change(&m)
