@@ -100,6 +100,22 @@ func scenarioCapSpread(t *testing.T, f *fixture) error {
 	return errors.Join(err, differ("shares in use", f.count(t, "spending WHERE share > 3 AND used > 0") > 1, true))
 }
 
+// TestCapOverspent: where no share is large enough the batch decides again.
+func TestCapOverspent(t *testing.T) {
+	t.Parallel()
+	if err := scenarioCapOverspent(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioCapOverspent(t *testing.T, f *fixture) error {
+	t.Helper()
+	f.rules.Caps = everywhere(Caps{BidsPerDay: number(300)})
+	f.cacheNow(t, jobs(400)...)
+	made, err := tryPass(t.Context(), f.claimer(), PassOptions{Batch: 40})
+	return errors.Join(err, differ("outcomes", outcomes(made), capped(300, 100)), differ("counted", f.used(t, bidsPerDay), 300))
+}
+
 // TestCapCounts: what is used of each cap, as counted before or from the bids.
 func TestCapCounts(t *testing.T) {
 	t.Parallel()
@@ -110,14 +126,20 @@ func TestCapCounts(t *testing.T) {
 
 func scenarioCapCounts(t *testing.T, f *fixture) error {
 	t.Helper()
-	f.exec(t, `INSERT INTO bids (marketplace, account, job_id, status, amount_cents, currency, created_at) VALUES
-		('upwork', 'default', '1', 'ACTIVE', 100, 'USD', '2030-01-02 11:00Z'),
-		('upwork', 'default', '2', 'ACTIVE', 200, 'EUR', '2030-01-02 11:00Z'),
-		('upwork', 'default', '3', 'REJECTED', 400, 'USD', '2030-01-02 11:00Z'),
-		('upwork', 'default', '3', 'DUPLICATE', 800, 'USD', '2030-01-02 11:00Z'),
-		('upwork', 'default', '4', 'ACTIVE', 1600, 'USD', '2030-01-02 09:00Z'),
-		('upwork', 'other', '5', 'ACTIVE', 3200, 'USD', '2030-01-02 11:00Z'),
-		('guru', 'default', '6', 'ACTIVE', 6400, 'USD', '2030-01-02 11:00Z')`)
+	// Ids as the program makes them: random ones are mostly larger than any of today.
+	f.exec(t, `INSERT INTO bids (id, marketplace, account, job_id, status, amount_cents, currency, created_at)
+		SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || lpad(amount::text, 20, '0'))::uuid,
+			marketplace, account, job_id, status, amount, currency, created_at::timestamptz
+		FROM (VALUES
+			('upwork', 'default', '1', 'ACTIVE', 100, 'USD', '2030-01-02 11:00Z'),
+			('upwork', 'default', '2', 'ACTIVE', 200, 'EUR', '2030-01-02 11:00Z'),
+			('upwork', 'default', '3', 'REJECTED', 400, 'USD', '2030-01-02 11:00Z'),
+			('upwork', 'default', '3', 'DUPLICATE', 800, 'USD', '2030-01-02 11:00Z'),
+			('upwork', 'default', '4', 'ACTIVE', 1600, 'USD', '2030-01-02 09:00Z'),
+			('upwork', 'default', '7', 'ACTIVE', 12800, 'USD', '2030-01-02 09:00Z'),
+			('upwork', 'other', '5', 'ACTIVE', 3200, 'USD', '2030-01-02 11:00Z'),
+			('guru', 'default', '6', 'ACTIVE', 6400, 'USD', '2030-01-02 11:00Z')
+		) AS v (marketplace, account, job_id, status, amount, currency, created_at)`)
 	f.exec(t, `INSERT INTO spending (marketplace, account, cap, currency, day, share, used, allotted) VALUES
 		('upwork', 'default', 'bids_per_day', '', '2030-01-03', 0, 10, 0),
 		('upwork', 'default', 'bids_per_day', '', '2030-01-03', 1, 5, 9),
@@ -139,7 +161,7 @@ func scenarioCapCounts(t *testing.T, f *fixture) error {
 		{"toptal", DefaultAccount, bidsPerDay, "", zone, 1},
 	}
 	var errs []error
-	for recount, wanted := range map[bool]string{false: "15 90 91 3 1 0", true: "3 500 200 3 1 0"} {
+	for recount, wanted := range map[bool]string{false: "15 90 91 4 1 0", true: "3 500 200 4 1 0"} {
 		err := db.InTx(t.Context(), f.claimer().pool, f.claimer().limited(), func(tx pgx.Tx) error {
 			used, err := readSpending(t.Context(), queries.New(tx), meters, noon(), func(meter) bool { return recount })
 			if err != nil {

@@ -128,7 +128,7 @@ func mutants() []mutant {
 		{queries.InsertBids, "s.currency = held.currency", "s.currency IS NOT NULL", scenarioCapShares},
 		{queries.InsertBids, "AND s.day = held.day", "AND s.day IS NOT NULL", scenarioCapShares},
 		{queries.InsertBids, "AND s.share = held.share", "", scenarioCapShares},
-		{queries.InsertBids, "(SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken)", "false", scenarioCapShares},
+		{queries.InsertBids, "(SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken)", "false", scenarioCapOverspent},
 
 		{queries.ReadSpending, "WHEN k.cap = 'live_bids' THEN (", "WHEN k.cap IS NULL THEN (", scenarioCapCounts},
 		{queries.ReadSpending, "WHERE b.marketplace = k.marketplace AND b.account = k.account AND b.status = 'ACTIVE'", "WHERE b.account = k.account AND b.status = 'ACTIVE'", scenarioCapCounts},

@@ -130,7 +130,7 @@ func TestShapes(t *testing.T) {
 	event["detail"] = map[string]any{"note": "text"}
 	wantShape(with(bid(), []any{event}, "history"), 0, f.call("bids", "mark", id, "won", "--note", "x", "-o", "json"))
 
-	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "detail": "null", "resets_at": "null", "reasons": []any{"text"}, "bids": []any{bid()}}, 0,
+	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "detail": "text", "resets_at": "null", "reasons": []any{"text"}, "bids": []any{bid()}}, 0,
 		f.call("why", "upwork", "3", "-o", "json"))
 	wantShape(map[string]any{"marketplace": "text", "job_id": "text", "outcome": "text", "detail": "null", "resets_at": "null", "reasons": []any{"text"}, "bids": []any{}}, 0,
 		f.call("why", "upwork", "nowhere", "-o", "json"))
