@@ -123,7 +123,7 @@ func TestLookupByID(t *testing.T) {
 		{"live", reply{status: 200, body: payload(t, 30)}, none, found(bidID, "submitted", true), 0},
 		{"retracted", reply{status: 200, body: payload(t, 31)}, none, found(bidID, "withdrawn", false), 0},
 		{"awarded", reply{status: 200, body: payload(t, 32)}, none, found(bidID, "accepted", true), 0},
-		{"award waits", reply{status: 200, body: payload(t, 33)}, none, found(bidID, "accepted", true), 0},
+		{"award waits", reply{status: 200, body: payload(t, 33)}, none, found(bidID, "award_pending", true), 0},
 		{"rejected", reply{status: 200, body: payload(t, 34)}, none, found(bidID, "rejected", false), 0},
 		{"gone, and not in the list", gone, none, absent(), 1},
 		{"gone, but in the list", gone, reply{status: 200, body: payload(t, 27)}, found(bidID, "submitted", true), 1},

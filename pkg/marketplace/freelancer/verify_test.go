@@ -1,6 +1,7 @@
 package freelancer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http/httptest"
@@ -33,7 +34,7 @@ func newVerification(t *testing.T, rules sandbox.FreelancerRules, encoding strin
 	t.Cleanup(func() { server.Close(); web.Close() })
 	client, err := freelancer.New(config.Marketplace{
 		Handler: config.HandlerFreelancer, BaseURL: web.URL + sandbox.FreelancerAPI, AllowPrivateNetworks: true, Timeout: 10 * time.Second,
-		Freelancer: config.Freelancer{RetractEncoding: encoding},
+		Freelancer: config.Freelancer{RetractEncoding: cmp.Or(encoding, config.RetractByForm), MilestonePercentage: 50, PeriodDays: 7},
 	}, freelancer.NewFixed(config.NewSecret(sandbox.FreelancerToken), "TOKEN"))
 	if err != nil {
 		t.Fatal(err)
