@@ -113,8 +113,11 @@ const (
 	Lost Status = "lost"
 )
 
+// IsAwarded says whether the client has chosen the bid, agreed to or not.
+func (s Status) IsAwarded() bool { return s == AwardPending || s == Accepted }
+
 // IsLive says whether a bid in this status stands in the way of another one of its account.
-func (s Status) IsLive() bool { return s == Submitted || s == AwardPending || s == Accepted }
+func (s Status) IsLive() bool { return s == Submitted || s.IsAwarded() }
 
 // Finding is what came of Lookup.
 type Finding struct {

@@ -28,11 +28,13 @@ func TestSearch(t *testing.T) {
 			ID: 39812345, Title: "Go service with Postgres queue", Description: "Build a small worker that drains a queue table.",
 			URL: s.url + "/projects/golang/service-with-postgres-queue", BudgetMin: "250", BudgetMax: "750", Currency: "USD", Type: "fixed",
 			Skills: []string{"Golang", "PostgreSQL"}, SubmittedAt: time.Unix(1795330000, 0).UTC(), BidPeriodDays: 7, Status: "active", FrontendStatus: "open", IsOpen: true,
+			Upgrades: []string{"listed"},
 		},
 		{
 			ID: 39812399, Title: "Grafana dashboards", Description: "Five dashboards for an existing service.",
 			URL: s.url + "/projects/grafana/grafana-dashboards", BudgetMin: "30", BudgetMax: "250", Currency: "EUR", Type: "fixed",
 			Skills: []string{"Grafana"}, SubmittedAt: time.Unix(1795320000, 0).UTC(), BidPeriodDays: 7, Status: "active", FrontendStatus: "open", IsOpen: true,
+			Upgrades: []string{"NDA", "featured", "listed", "urgent"},
 		},
 	}}
 	if diff := cmp.Diff(want, page, cmpopts.IgnoreUnexported(Project{})); diff != "" {
@@ -52,7 +54,7 @@ func TestSearch(t *testing.T) {
 		got[i], _ = url.ParseQuery(query)
 	}
 	details := func(more url.Values) url.Values {
-		more["full_description"], more["job_details"] = []string{"true"}, []string{"true"}
+		more["full_description"], more["job_details"], more["upgrade_details"] = []string{"true"}, []string{"true"}, []string{"true"}
 		return more
 	}
 	wantQueries := []url.Values{

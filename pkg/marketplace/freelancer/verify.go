@@ -232,7 +232,7 @@ func (s *verifying) cleanUp(ctx context.Context) error {
 				problems = append(problems, err)
 				break
 			}
-			if status, _ = found.status(); !found.isLive() || status == marketplace.Accepted {
+			if status, _ = found.status(); !found.isLive() || status.IsAwarded() {
 				break
 			}
 			if _, err := s.change(ctx, retraction(id, encoding)); err != nil {
@@ -244,7 +244,7 @@ func (s *verifying) cleanUp(ctx context.Context) error {
 			continue
 		}
 		why := "retract it on the site"
-		if err == nil && status == marketplace.Accepted {
+		if err == nil && status.IsAwarded() {
 			why = "it was awarded, so only its client can end it"
 		}
 		problems = append(problems, fmt.Errorf("%w: %s on project %d is not retracted; %s", ErrLeft, id, s.Project, why), err)

@@ -116,7 +116,7 @@ func (s *verifying) encodings(ctx context.Context, id string) (works string, err
 			case marketplace.Withdrawn:
 				works, s.placed[id] = encoding, false
 				said += ", and the bid is retracted"
-			case marketplace.Accepted:
+			case marketplace.Accepted, marketplace.AwardPending:
 				s.say(askEncoding, NotSeen, said+", but somebody has awarded the bid: "+found.state(), "")
 				return "", nil
 			default:
@@ -230,7 +230,7 @@ func (s *verifying) award(ctx context.Context, id, encoding string) error {
 	if err != nil {
 		return fmt.Errorf("read the bid after the award: %w", err)
 	}
-	if status, _ := found.status(); !done || status != marketplace.Accepted {
+	if status, _ := found.status(); !done || !status.IsAwarded() {
 		unasked("the bid was not awarded: " + found.state())
 		return nil
 	}
