@@ -86,7 +86,7 @@ const takeTries = 5
 func (c *Claimer) drain(ctx context.Context, dueBy time.Time, options PassOptions) error {
 	size, troubles := options.Batch, 0
 	for ctx.Err() == nil {
-		b := &batch{pass: true}
+		b := &batch{pass: true, automatic: true}
 		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, size))
 		if len(b.attempts) > 0 {
 			c.counters.add(b.attempts)
@@ -305,7 +305,7 @@ type PreviewOptions struct {
 // Preview says how attempts on the keys would end now, in a transaction that takes no
 // locks and writes nothing. The keys are distinct.
 func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, options PreviewOptions) ([]Attempt, error) {
-	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, amountCents: options.AmountCents}
+	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, automatic: options.Pass, amountCents: options.AmountCents}
 	for i, key := range keys {
 		b.attempts[i].Key = key
 	}

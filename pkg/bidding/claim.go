@@ -57,9 +57,10 @@ func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counte
 // batch is one claim transaction: its attempts in key order, and how it takes its locks.
 type batch struct {
 	attempts []Attempt
-	// pass: the attempts come from the queue. What was withdrawn counts as closed, and what
-	// is not decided stays queued for later.
+	// pass: the attempts come from the queue, and what is not decided stays queued for later.
 	pass bool
+	// automatic: no person asks. What was withdrawn counts as closed.
+	automatic bool
 	// audit: attempts that met a live bid leave a DUPLICATE row.
 	audit bool
 	// amountCents, unless nil, takes the place of the amount that the posting wants.
@@ -191,7 +192,7 @@ func (c *Claimer) judge(
 		return time.Time{}, nil
 	}
 	params := queries.JudgeParams{
-		WithdrawnIsClosed: b.pass, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
+		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
 		Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
 	}
 	if refreshed != nil {
