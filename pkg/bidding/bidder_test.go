@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -13,29 +14,10 @@ import (
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
-// gate holds up transactions at a step until it is opened.
+// gate holds up transactions as they begin, until it is opened.
 type gate struct {
 	entered atomic.Int32
-	opened  chan struct{}
 	Open    func()
-}
-
-func newGate() *gate {
-	g := &gate{opened: make(chan struct{})}
-	g.Open = sync.OnceFunc(func() { close(g.opened) })
-	return g
-}
-
-// at counts the transactions that reach a step, and holds them there.
-func (g *gate) at(step string) func(*Claimer) {
-	return func(c *Claimer) {
-		c.after = func(s string) {
-			if s == step {
-				g.entered.Add(1)
-				<-g.opened
-			}
-		}
-	}
 }
 
 func newBidder(t testing.TB, c *Claimer) *Bidder {
@@ -45,6 +27,23 @@ func newBidder(t testing.TB, c *Claimer) *Bidder {
 	return b
 }
 
+// gatedBidder is a Bidder whose transactions wait behind a gate.
+func gatedBidder(t testing.TB, f *fixture) (*Bidder, *gate) {
+	t.Helper()
+	opened := make(chan struct{})
+	g := &gate{Open: sync.OnceFunc(func() { close(opened) })}
+	b := newBidder(t, f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step == "begun" {
+				g.entered.Add(1)
+				<-opened
+			}
+		}
+	}))
+	t.Cleanup(g.Open)
+	return b, g
+}
+
 // calling is a call that is under way.
 type calling struct {
 	attempt Attempt
@@ -52,11 +51,11 @@ type calling struct {
 	done    chan struct{}
 }
 
-func (b *Bidder) call(ctx context.Context, key posting.Key, options AttemptOptions) *calling {
+func (b *Bidder) call(ctx context.Context, key posting.Key, wait time.Duration) *calling {
 	c := &calling{done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		c.attempt, c.err = b.Bid(ctx, key, options.Wait)
+		c.attempt, c.err = b.Bid(ctx, key, wait)
 	}()
 	return c
 }
@@ -84,11 +83,11 @@ func (b *Bidder) callAll(t testing.TB, g *gate, keys []posting.Key) []*calling {
 	t.Helper()
 	var calls []*calling
 	for _, key := range keys[:lanes] {
-		calls = append(calls, b.call(t.Context(), key, AttemptOptions{}))
+		calls = append(calls, b.call(t.Context(), key, 0))
 		eventually(t, "the lane is under way", func() bool { return int(g.entered.Load()) == len(calls) })
 	}
 	for _, key := range keys[lanes:] {
-		calls = append(calls, b.call(t.Context(), key, AttemptOptions{}))
+		calls = append(calls, b.call(t.Context(), key, 0))
 	}
 	b.queued(t, len(keys)-lanes)
 	return calls
@@ -101,8 +100,7 @@ func TestBidderShares(t *testing.T) {
 	f := setup(t)
 	keys := jobs(132)
 	f.cacheNow(t, keys[1:]...)
-	g := newGate()
-	b := newBidder(t, f.claimer(g.at("begun")))
+	b, g := gatedBidder(t, f)
 	calls := b.callAll(t, g, keys)
 	g.Open()
 	made := make([]Attempt, 0, len(calls))
@@ -126,8 +124,7 @@ func TestBidderSamePosting(t *testing.T) {
 	f := setup(t)
 	keys := jobs(3)
 	f.cacheNow(t, keys...)
-	g := newGate()
-	b := newBidder(t, f.claimer(g.at("begun")))
+	b, g := gatedBidder(t, f)
 	// The first key is under way already: its second call waits for that transaction.
 	calls := b.callAll(t, g, []posting.Key{keys[0], keys[1], keys[2], keys[2], keys[2], keys[0]})
 	g.Open()
@@ -154,7 +151,7 @@ func TestBidderIsNoPerson(t *testing.T) {
 	f.cacheNow(t, job("1"))
 	long := noon().AddDate(-20, 0, 0)
 	f.insert(t, job("1"), bid{status: "WITHDRAWN", created: long, withdrawn: long})
-	want(t, "outcome", verdict(newBidder(t, f.claimer()).call(t.Context(), job("1"), AttemptOptions{}).result(t)), "closed withdrawn")
+	want(t, "outcome", verdict(newBidder(t, f.claimer()).call(t.Context(), job("1"), 0).result(t)), "closed withdrawn")
 }
 
 // TestBidderWaits: who waits for a lock holds no connection and no lane.
@@ -172,15 +169,15 @@ func TestBidderWaits(t *testing.T) {
 			}
 		}
 	}))
-	once := b.call(t.Context(), keys[0], AttemptOptions{}).result(t)
+	once := b.call(t.Context(), keys[0], 0).result(t)
 	want(t, "one try", once.Outcome, Locked)
-	waiting := b.call(t.Context(), keys[0], AttemptOptions{Wait: patience})
+	waiting := b.call(t.Context(), keys[0], patience)
 	<-tried
 	<-tried
 	eventually(t, "it holds no connection", func() bool { return f.pool.Stat().AcquiredConns() == 0 })
 	made := []Attempt{once}
 	for _, key := range keys[1:] {
-		made = append(made, b.call(t.Context(), key, AttemptOptions{}).result(t))
+		made = append(made, b.call(t.Context(), key, 0).result(t))
 	}
 	want(t, "the others", outcomes(made), map[Outcome]int{Locked: 1, Claimed: 9})
 	release()
@@ -198,8 +195,7 @@ func TestBidderContexts(t *testing.T) {
 	f := setup(t)
 	keys := jobs(4)
 	f.cacheNow(t, keys...)
-	g := newGate()
-	b := newBidder(t, f.claimer(g.at("begun")))
+	b, g := gatedBidder(t, f)
 	ended, end := context.WithCancel(t.Context())
 	end()
 	a, err := b.Bid(ended, keys[0], 0)
@@ -208,10 +204,13 @@ func TestBidderContexts(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	flying := []*calling{b.call(ctx, keys[0], AttemptOptions{}), b.call(ctx, keys[1], AttemptOptions{Wait: patience})}
-	eventually(t, "they are under way", func() bool { return g.entered.Load() == lanes })
-	queued := b.call(ctx, keys[2], AttemptOptions{Wait: patience})
-	stays := b.call(t.Context(), keys[3], AttemptOptions{})
+	var flying []*calling
+	for i, wait := range []time.Duration{0, patience} {
+		flying = append(flying, b.call(ctx, keys[i], wait))
+		eventually(t, "it is under way", func() bool { return int(g.entered.Load()) == i+1 })
+	}
+	queued := b.call(ctx, keys[2], patience)
+	stays := b.call(t.Context(), keys[3], 0)
 	b.queued(t, 2)
 	cancel()
 	for _, c := range flying {
@@ -252,12 +251,16 @@ func TestBidderGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	b := newBidder(t, f.claimer())
+	tries := make(chan struct{}, 1000)
 	b.claimer.after = func(step string) {
-		if step == "written" {
-			cancel()
+		if step == "begun" {
+			tries <- struct{}{}
 		}
 	}
-	c := b.call(ctx, job("1"), AttemptOptions{Wait: patience})
+	c := b.call(ctx, job("1"), patience)
+	<-tries
+	<-tries // it has waited in between
+	cancel()
 	<-c.done
 	want(t, "error", errors.Is(c.err, context.Canceled), true)
 	b.Close()
@@ -273,10 +276,9 @@ func TestBidderClose(t *testing.T) {
 	keys := jobs(20)
 	f.cacheNow(t, keys...)
 	defer f.hold(t, keys[19])()
-	g := newGate()
-	b := newBidder(t, f.claimer(g.at("begun")))
+	b, g := gatedBidder(t, f)
 	calls := b.callAll(t, g, keys[:19])
-	calls = append(calls, b.call(t.Context(), keys[19], AttemptOptions{Wait: patience}))
+	calls = append(calls, b.call(t.Context(), keys[19], patience))
 	b.queued(t, 18)
 	closed := make(chan struct{})
 	go func() {
@@ -309,8 +311,7 @@ func TestBidderOneIsBad(t *testing.T) {
 	keys := jobs(12)
 	f.cacheNow(t, keys...)
 	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[5].JobID+"')")
-	g := newGate()
-	b := newBidder(t, f.claimer(g.at("begun")))
+	b, g := gatedBidder(t, f)
 	calls := b.callAll(t, g, append(keys, keys[5]))
 	g.Open()
 	var made []Attempt
