@@ -113,7 +113,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.grantsCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(),
 	)
 	return root
 }

@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
 )
 
-const goroutines = 100
+const (
+	goroutines = 100
+	// lockWait is the default of BIDDER_LOCK_WAIT. Nobody locks these postings, but on a busy
+	// machine a wait for the table to be extended can exceed the claim's lock_timeout.
+	lockWait = 10 * time.Second
+)
 
 // callers: a program that embeds the package, and calls from 100 goroutines.
 func callers() row {
@@ -35,7 +41,7 @@ func callers() row {
 				return b.onFresh(ctx, claimWorkers, b.sizes.single, true, func(d *database) (sample, error) {
 					claimer := newClaimer(d.pool, &bidding.Counters{})
 					return spread(goroutines, b.sizes.single, func(_, i int) error {
-						a, err := claimer.Attempt(ctx, key(i), bidding.AttemptOptions{})
+						a, err := claimer.Attempt(ctx, key(i), bidding.AttemptOptions{Wait: lockWait})
 						return errors.Join(err, mustBe(a, bidding.Claimed))
 					})
 				})
@@ -53,7 +59,7 @@ func callers() row {
 				return b.onFresh(ctx, 4, n, true, func(d *database) (sample, error) {
 					claimer := newClaimer(d.pool, &bidding.Counters{})
 					return spread(1, n, func(_, i int) error {
-						a, err := claimer.Attempt(ctx, key(i), bidding.AttemptOptions{})
+						a, err := claimer.Attempt(ctx, key(i), bidding.AttemptOptions{Wait: lockWait})
 						return errors.Join(err, mustBe(a, bidding.Claimed))
 					})
 				})
@@ -63,7 +69,7 @@ func callers() row {
 }
 
 func claim(ctx context.Context, bidder *bidding.Bidder, i int) error {
-	a, err := bidder.Bid(ctx, key(i), 0)
+	a, err := bidder.Bid(ctx, key(i), lockWait)
 	return errors.Join(err, mustBe(a, bidding.Claimed))
 }
 

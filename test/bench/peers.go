@@ -17,6 +17,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/arbitrageai/bidder/db"
 )
 
 // peers: what one would use instead. None of them does all that the claim does: River only
@@ -178,11 +180,18 @@ func (b *bench) lockTable(ctx context.Context) (sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		serializable := pgx.TxOptions{IsoLevel: pgx.Serializable}
+		serializable := func(fn func(tx pgx.Tx) error) error { // which pglock tries again when the server asks for it
+			for {
+				err := pgx.BeginTxFunc(ctx, d.pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, fn)
+				if db.Code(err) != db.CodeSerialization {
+					return err
+				}
+			}
+		}
 		return spread(claimWorkers, b.sizes.peers, func(_, i int) error {
 			k := key(i)
 			var version int64
-			err := pgx.BeginTxFunc(ctx, d.pool, serializable, func(tx pgx.Tx) error {
+			err := serializable(func(tx pgx.Tx) error {
 				if err := tx.QueryRow(ctx, "SELECT nextval('locks_rvn')").Scan(&version); err != nil {
 					return err
 				}
@@ -199,7 +208,7 @@ func (b *bench) lockTable(ctx context.Context) (sample, error) {
 			if err == nil && live == 0 {
 				err = insertRow(ctx, d.pool, i)
 			}
-			return errors.Join(err, pgx.BeginTxFunc(ctx, d.pool, serializable, func(tx pgx.Tx) error {
+			return errors.Join(err, serializable(func(tx pgx.Tx) error {
 				_, err := tx.Exec(ctx, "UPDATE locks SET record_version_number = NULL WHERE name = $1 AND record_version_number = $2", k.LockKey(), version)
 				return err
 			}))

@@ -21,12 +21,12 @@ import (
 type bench struct {
 	sizes sizes
 
-	server  *localpg.Server
-	admin   *pgxpool.Pool
-	redis   *redisServer // nil where none is installed
-	dir     string
-	program string // bidder
-	made    int    // databases
+	server    *localpg.Server
+	admin     *pgxpool.Pool
+	redis     *redisServer // nil where none is installed
+	dir       string
+	program   string      // bidder
+	made      int         // databases
 	histories []*database // with a past, for two rows
 }
 
@@ -55,7 +55,12 @@ func start(ctx context.Context, size sizes) (_ *bench, err error) {
 		return nil, err
 	}
 	b.program = filepath.Join(b.dir, "bidder")
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "github.com/arbitrageai/bidder/cmd/bidder")
+	project, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/arbitrageai/bidder").Output()
+	if err != nil {
+		return nil, fmt.Errorf("look for the project: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/bidder") // with the project's own dependencies
+	build.Dir = strings.TrimSpace(string(project))
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build bidder: %w: %s", err, output)
 	}
@@ -208,8 +213,9 @@ func (d *database) seed(ctx context.Context, from, n int, queued bool) error {
 		FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i`, from, n)
 	if err == nil && queued {
 		err = d.exec(ctx, `INSERT INTO candidates (marketplace, job_id, cached_at)
-			SELECT 'market' || i % 5, 'job-' || lpad(i::text, 9, '0'), clock_timestamp()
-			FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i`, from, n)
+			SELECT p.marketplace, p.job_id, p.cached_at
+			FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i
+			JOIN postings AS p ON p.marketplace = 'market' || i % 5 AND p.job_id = 'job-' || lpad(i::text, 9, '0')`, from, n)
 	}
 	return err
 }
