@@ -127,4 +127,3 @@ func (s *session) previewCandidates(
 		}
 	}
 }
-

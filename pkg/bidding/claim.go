@@ -83,10 +83,11 @@ func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
 	return nil
 }
 
-// takeCandidates takes up to n candidates that were due at dueBy and that no other pod holds.
-func takeCandidates(dueBy time.Time, n int) take {
+// takeCandidates takes up to n candidates that were due at dueBy and that no other pod
+// holds, from place on in the queue, and moves place behind them.
+func takeCandidates(dueBy time.Time, place *time.Time, n int) take {
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		rows, err := q.TakeCandidates(ctx, dueBy, int32(n)) //nolint:gosec // a batch size
+		rows, err := q.TakeCandidates(ctx, dueBy, *place, int32(n)) //nolint:gosec // a batch size
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
@@ -94,6 +95,9 @@ func takeCandidates(dueBy time.Time, n int) take {
 			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			b.attempts = append(b.attempts, a)
+			if row.NotBefore.After(*place) {
+				*place = row.NotBefore
+			}
 		}
 		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
 		return nil

@@ -119,7 +119,7 @@ func emptyPass() row {
 		ways: []way{{"bidder", func(ctx context.Context, b *bench) (sample, error) {
 			d := b.histories[1]
 			err := errors.Join(
-				d.exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements WITH SCHEMA pg_catalog"),
+				d.exec(ctx, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"),
 				d.exec(ctx, "SELECT pg_stat_statements_reset()"),
 				d.exec(ctx, "ALTER DATABASE "+d.name+" SET pg_stat_statements.track = 'all'"))
 			if err != nil {

@@ -53,7 +53,7 @@ func ends(series []float64, elapsed time.Duration) (first, last float64) {
 
 // bloat adds the sizes of what claims write.
 func (d *database) bloat(ctx context.Context, extra map[string]float64) error {
-	err := d.exec(ctx, "CREATE EXTENSION IF NOT EXISTS pgstattuple WITH SCHEMA pg_catalog")
+	err := d.exec(ctx, "CREATE EXTENSION IF NOT EXISTS pgstattuple")
 	for _, table := range []string{"bids", "candidates"} {
 		n, countErr := d.count(ctx, "SELECT dead_tuple_percent::bigint FROM pgstattuple($1)", table)
 		extra["dead % of "+table] = float64(n)
