@@ -111,11 +111,11 @@ const benchDropTimeout = time.Minute
 // makeBenchSchema makes the schema and returns what drops it, also when ctx has ended.
 func (s *session) makeBenchSchema(ctx context.Context) (drop func() error, err error) {
 	q := queries.New(s.pool)
-	state, err := db.ReadSchemaState(ctx, s.pool)
-	switch {
-	case err != nil:
-		return nil, err
-	case state.Replica:
+	server, err := q.ServerState(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's state: %w", err)
+	}
+	if server.InRecovery || server.ReadOnly {
 		return nil, db.ErrReplica
 	}
 	err = q.CreateBenchSchema(ctx)
