@@ -127,3 +127,4 @@ func (s *session) previewCandidates(
 		}
 	}
 }
+
