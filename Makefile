@@ -40,6 +40,10 @@ fuzz: ## fuzz every parser that reads from outside, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzCompile -fuzztime 1m -fuzzminimizetime 1x ./pkg/policy
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 1m -fuzzminimizetime 1x ./pkg/config
 
+.PHONY: bench
+bench: ## measure bidder, raw statements and other tools, and write docs/benchmarks.md (an hour; QUICK=1: minutes, prints only)
+	cd test/bench && $(GO) run . -out ../../docs $(if $(QUICK),-quick) $(if $(ONLY),-only '$(ONLY)')
+
 .PHONY: generate
 generate: $(TOOLS)/sqlc ## generate the Go of db/queries
 	$(TOOLS)/sqlc generate
@@ -49,6 +53,7 @@ verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current
 	$(TOOLS)/sqlc diff
 	$(GO) mod verify
 	$(GO) mod tidy -diff
+	cd test/bench && $(GO) mod tidy -diff && $(GO) vet ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run all linters

@@ -20,6 +20,7 @@ const (
 	CodeDeadlock           = "40P01"
 	CodeUndefinedTable     = "42P01"
 	CodeNoPrivilege        = "42501"
+	CodeDuplicateSchema    = "42P06"
 	CodeOutOfMemory        = "53200" // also: the shared lock table is full
 	CodeLockNotAvailable   = "55P03"
 	CodeQueryCanceled      = "57014" // statement_timeout

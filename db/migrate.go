@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	neturl "net/url"
 	"os"
 	"path"
 	"strconv"
@@ -53,6 +54,19 @@ func MigrateUp(ctx context.Context, url string) error {
 			}
 		}
 	})
+}
+
+// WithSchema is the address url with another search_path: the one schema. It needs a direct
+// connection, as [MigrateUp] does: PgBouncer refuses the setting.
+func WithSchema(url, schema string) string {
+	parsed, err := neturl.Parse(url)
+	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
+		return url + " search_path=" + schema // libpq keywords: the last one counts
+	}
+	query := parsed.Query()
+	query.Set("search_path", schema)
+	parsed.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
+	return parsed.String()
 }
 
 // MigrateDown takes back the given number of migrations, or as many as there are, and the

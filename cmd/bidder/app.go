@@ -117,7 +117,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.grantsCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(),
 	)
 	return root
 }

@@ -10,11 +10,13 @@ FROM (
 ) AS k;
 
 -- name: TakeCandidates :many
--- Takes the next due candidates that no other pod holds, then tries the lock of each.
+-- Takes the next due candidates that no other pod holds, from the caller's place in the
+-- queue on, then tries the lock of each.
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id, c.cached_at
+    SELECT c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
     WHERE c.not_before <= @due_by::timestamptz
+        AND c.not_before >= @place::timestamptz
     ORDER BY c.not_before
     LIMIT @batch::integer
     FOR UPDATE SKIP LOCKED
@@ -23,8 +25,18 @@ SELECT
     t.marketplace,
     t.job_id,
     t.cached_at,
+    t.not_before,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t;
+
+-- name: QueueBounds :one
+-- The database's clock, and from when to when the candidates are due by then; the zero time
+-- twice where none is.
+SELECT
+    clock.now::timestamptz AS now,
+    coalesce((SELECT min(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS first,
+    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last
+FROM (SELECT clock_timestamp() AS now) AS clock;
 
 -- name: Judge :many
 -- What stands against a bid on each posting, by one reading of the clock: the first that

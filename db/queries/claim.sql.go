@@ -576,6 +576,29 @@ func (q *Queries) PostponeCandidates(ctx context.Context, arg PostponeCandidates
 	return err
 }
 
+const QueueBounds = `-- name: QueueBounds :one
+SELECT
+    clock.now::timestamptz AS now,
+    coalesce((SELECT min(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS first,
+    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last
+FROM (SELECT clock_timestamp() AS now) AS clock
+`
+
+type QueueBoundsRow struct {
+	Now   time.Time `json:"now"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// The database's clock, and from when to when the candidates are due by then; the zero time
+// twice where none is.
+func (q *Queries) QueueBounds(ctx context.Context) (QueueBoundsRow, error) {
+	row := q.db.QueryRow(ctx, QueueBounds)
+	var i QueueBoundsRow
+	err := row.Scan(&i.Now, &i.First, &i.Last)
+	return i, err
+}
+
 const ReconsiderPostings = `-- name: ReconsiderPostings :execrows
 INSERT INTO candidates (marketplace, job_id, cached_at)
 SELECT p.marketplace, p.job_id, p.cached_at
@@ -600,17 +623,19 @@ func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Durati
 
 const TakeCandidates = `-- name: TakeCandidates :many
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id, c.cached_at
+    SELECT c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
     WHERE c.not_before <= $1::timestamptz
+        AND c.not_before >= $2::timestamptz
     ORDER BY c.not_before
-    LIMIT $2::integer
+    LIMIT $3::integer
     FOR UPDATE SKIP LOCKED
 )
 SELECT
     t.marketplace,
     t.job_id,
     t.cached_at,
+    t.not_before,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t
 `
@@ -619,12 +644,14 @@ type TakeCandidatesRow struct {
 	Marketplace string    `json:"marketplace"`
 	JobID       string    `json:"job_id"`
 	CachedAt    time.Time `json:"cached_at"`
+	NotBefore   time.Time `json:"not_before"`
 	Locked      bool      `json:"locked"`
 }
 
-// Takes the next due candidates that no other pod holds, then tries the lock of each.
-func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, batch int32) ([]TakeCandidatesRow, error) {
-	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, batch)
+// Takes the next due candidates that no other pod holds, from the caller's place in the
+// queue on, then tries the lock of each.
+func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place time.Time, batch int32) ([]TakeCandidatesRow, error) {
+	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, place, batch)
 	if err != nil {
 		return nil, err
 	}
@@ -636,6 +663,7 @@ func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, batch int
 			&i.Marketplace,
 			&i.JobID,
 			&i.CachedAt,
+			&i.NotBefore,
 			&i.Locked,
 		); err != nil {
 			return nil, err

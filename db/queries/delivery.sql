@@ -91,7 +91,8 @@ WHERE b.id = @id;
 -- name: TakeSlot :one
 -- The gate before every call: not paused, and within the account's rate, counted over all
 -- pods. Answers how long to wait. A slot that is further away than the caller's patience is
--- not taken: slots that nobody uses would starve the account.
+-- not taken: slots that nobody uses would starve the account. Without a rate there is
+-- nothing to write: every call of the account would wait for that one row.
 WITH gate AS MATERIALIZED (
     SELECT @marketplace::text AS marketplace, @account::text AS account, @gap::interval AS gap,
         account_is_paused(@marketplace, @account) AS paused
@@ -100,14 +101,16 @@ taken AS (
     INSERT INTO accounts AS a (marketplace, account, next_slot)
     SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
     FROM gate
-    WHERE NOT gate.paused
+    WHERE NOT gate.paused AND gate.gap > interval '0'
     ON CONFLICT (marketplace, account) DO UPDATE
         SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
         WHERE a.next_slot <= clock_timestamp() + @patience::interval
     RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0') AS wait
 )
-SELECT gate.paused::boolean AS paused, (taken.wait IS NOT NULL)::boolean AS taken,
-    coalesce(taken.wait, greatest(a.next_slot - clock_timestamp(), interval '0'), interval '0')::interval AS wait
+SELECT gate.paused::boolean AS paused,
+    (taken.wait IS NOT NULL OR gate.gap <= interval '0' AND NOT gate.paused
+        AND coalesce(a.next_slot, '-infinity') <= clock_timestamp() + @patience::interval)::boolean AS taken,
+    coalesce(taken.wait, greatest(greatest(a.next_slot, clock_timestamp()) - clock_timestamp(), interval '0'), interval '0')::interval AS wait
 FROM gate
 LEFT JOIN taken ON true
 LEFT JOIN accounts AS a ON a.marketplace = gate.marketplace AND a.account = gate.account;

@@ -733,31 +733,33 @@ func (q *Queries) ResumeAccounts(ctx context.Context, marketplace string) (int64
 
 const TakeSlot = `-- name: TakeSlot :one
 WITH gate AS MATERIALIZED (
-    SELECT $1::text AS marketplace, $2::text AS account, $3::interval AS gap,
-        account_is_paused($1, $2) AS paused
+    SELECT $2::text AS marketplace, $3::text AS account, $4::interval AS gap,
+        account_is_paused($2, $3) AS paused
 ),
 taken AS (
     INSERT INTO accounts AS a (marketplace, account, next_slot)
     SELECT gate.marketplace, gate.account, clock_timestamp() + gate.gap
     FROM gate
-    WHERE NOT gate.paused
+    WHERE NOT gate.paused AND gate.gap > interval '0'
     ON CONFLICT (marketplace, account) DO UPDATE
         SET next_slot = greatest(a.next_slot, clock_timestamp()) + (SELECT gate.gap FROM gate)
-        WHERE a.next_slot <= clock_timestamp() + $4::interval
+        WHERE a.next_slot <= clock_timestamp() + $1::interval
     RETURNING greatest(a.next_slot - (SELECT gate.gap FROM gate) - clock_timestamp(), interval '0') AS wait
 )
-SELECT gate.paused::boolean AS paused, (taken.wait IS NOT NULL)::boolean AS taken,
-    coalesce(taken.wait, greatest(a.next_slot - clock_timestamp(), interval '0'), interval '0')::interval AS wait
+SELECT gate.paused::boolean AS paused,
+    (taken.wait IS NOT NULL OR gate.gap <= interval '0' AND NOT gate.paused
+        AND coalesce(a.next_slot, '-infinity') <= clock_timestamp() + $1::interval)::boolean AS taken,
+    coalesce(taken.wait, greatest(greatest(a.next_slot, clock_timestamp()) - clock_timestamp(), interval '0'), interval '0')::interval AS wait
 FROM gate
 LEFT JOIN taken ON true
 LEFT JOIN accounts AS a ON a.marketplace = gate.marketplace AND a.account = gate.account
 `
 
 type TakeSlotParams struct {
+	Patience    time.Duration `json:"patience"`
 	Marketplace string        `json:"marketplace"`
 	Account     string        `json:"account"`
 	Gap         time.Duration `json:"gap"`
-	Patience    time.Duration `json:"patience"`
 }
 
 type TakeSlotRow struct {
@@ -768,13 +770,14 @@ type TakeSlotRow struct {
 
 // The gate before every call: not paused, and within the account's rate, counted over all
 // pods. Answers how long to wait. A slot that is further away than the caller's patience is
-// not taken: slots that nobody uses would starve the account.
+// not taken: slots that nobody uses would starve the account. Without a rate there is
+// nothing to write: every call of the account would wait for that one row.
 func (q *Queries) TakeSlot(ctx context.Context, arg TakeSlotParams) (TakeSlotRow, error) {
 	row := q.db.QueryRow(ctx, TakeSlot,
+		arg.Patience,
 		arg.Marketplace,
 		arg.Account,
 		arg.Gap,
-		arg.Patience,
 	)
 	var i TakeSlotRow
 	err := row.Scan(&i.Paused, &i.Taken, &i.Wait)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -67,13 +68,21 @@ type PassOptions struct {
 // pods. It returns when none is left, or with an error when the database failed. When ctx
 // is cancelled the batches under way end first.
 func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
-	dueBy, err := queries.New(c.pool).Now(ctx)
+	queue, err := queries.New(c.pool).QueueBounds(ctx)
 	if err != nil {
-		return fmt.Errorf("read the database's clock: %w", err)
+		return fmt.Errorf("look at the queue: %w", err)
 	}
 	workers, working := errgroup.WithContext(ctx)
-	for range options.Workers {
-		workers.Go(func() error { return c.drain(working, dueBy, options) })
+	if !queue.First.IsZero() {
+		// The oldest come first, but only for one worker. Each other begins at a place of its own:
+		// side by side they would all step over what the others hold, and over what is deleted.
+		for i := range options.Workers {
+			place := time.Time{}
+			if i > 0 {
+				place = queue.First.Add(time.Duration(rand.Float64() * float64(queue.Last.Sub(queue.First)))) //nolint:gosec // no secret
+			}
+			workers.Go(func() error { return c.drain(working, queue.Now, place, options) })
+		}
 	}
 	if err := workers.Wait(); err != nil {
 		return err //nolint:wrapcheck // drain's own
@@ -84,12 +93,13 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 // takeTries is how often a worker tries to take a batch against passing trouble.
 const takeTries = 5
 
-// drain takes and claims batches until no candidate is due.
-func (c *Claimer) drain(ctx context.Context, dueBy time.Time, options PassOptions) error {
+// drain takes and claims batches, from place on to the end of the queue and then from its
+// beginning, until no candidate is due.
+func (c *Claimer) drain(ctx context.Context, dueBy, place time.Time, options PassOptions) error {
 	size, troubles := options.Batch, 0
 	for ctx.Err() == nil {
-		b := &batch{pass: true}
-		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, size))
+		b := &batch{pass: true, automatic: true}
+		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, &place, size))
 		if len(b.attempts) > 0 {
 			c.counters.add(b.attempts)
 			if options.Observe != nil {
@@ -97,8 +107,10 @@ func (c *Claimer) drain(ctx context.Context, dueBy time.Time, options PassOption
 			}
 		}
 		switch {
-		case err == nil && len(b.attempts) == 0:
+		case err == nil && len(b.attempts) == 0 && place.IsZero():
 			return nil
+		case err == nil && len(b.attempts) == 0:
+			place = time.Time{}
 		case err == nil:
 			troubles = 0
 		case len(b.attempts) > 0:
@@ -350,7 +362,7 @@ func (r *Rehearsal) claim(needs map[meter]need) {
 // Preview says how attempts on the keys would end now, in a transaction that takes no
 // locks and writes nothing. The keys are distinct.
 func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, options PreviewOptions) ([]Attempt, error) {
-	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, amountCents: options.AmountCents}
+	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, automatic: options.Pass, amountCents: options.AmountCents}
 	for i, key := range keys {
 		b.attempts[i].Key = key
 	}

@@ -67,9 +67,10 @@ func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counte
 // batch is one claim transaction: its attempts in key order, and how it takes its locks.
 type batch struct {
 	attempts []Attempt
-	// pass: the attempts come from the queue. What was withdrawn counts as closed, and what
-	// is not decided stays queued for later.
+	// pass: the attempts come from the queue, and what is not decided stays queued for later.
 	pass bool
+	// automatic: no person asks. What was withdrawn counts as closed.
+	automatic bool
 	// audit: attempts that met a live bid leave a DUPLICATE row.
 	audit bool
 	// amountCents, unless nil, takes the place of the amount that the posting wants.
@@ -95,10 +96,11 @@ func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
 	return nil
 }
 
-// takeCandidates takes up to n candidates that were due at dueBy and that no other pod holds.
-func takeCandidates(dueBy time.Time, n int) take {
+// takeCandidates takes up to n candidates that were due at dueBy and that no other pod
+// holds, from place on in the queue, and moves place behind them.
+func takeCandidates(dueBy time.Time, place *time.Time, n int) take {
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		rows, err := q.TakeCandidates(ctx, dueBy, int32(n)) //nolint:gosec // a batch size
+		rows, err := q.TakeCandidates(ctx, dueBy, *place, int32(n)) //nolint:gosec // a batch size
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
@@ -106,6 +108,9 @@ func takeCandidates(dueBy time.Time, n int) take {
 			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			b.attempts = append(b.attempts, a)
+			if row.NotBefore.After(*place) {
+				*place = row.NotBefore
+			}
 		}
 		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
 		return nil
@@ -218,7 +223,7 @@ func (c *Claimer) judge(
 		return time.Time{}, nil
 	}
 	params := queries.JudgeParams{
-		WithdrawnIsClosed: b.pass, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
+		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
 		WithContent: c.rules.Reads.Content, WithDescription: c.rules.Reads.Description,
 		Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
 	}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"log"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
 // A program of one's own takes part in the coordination: while it works on a posting,
@@ -40,4 +43,44 @@ func ExampleLocker_WithLock() { //nolint:testableexamples // it needs a server
 		log.Print(err)
 	}
 	log.Printf("%+v", counters.Counts().Locks)
+}
+
+// A scanner of one's own bids on what it finds, from as many goroutines as it likes: they
+// share transactions.
+func ExampleBidder() { //nolint:testableexamples // it needs a server
+	ctx := context.Background()
+	pool, err := db.Open(ctx, db.Options{URL: "postgres://bidder@localhost/bidder", MaxConns: 4})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer pool.Close()
+
+	var counters bidding.Counters
+	claimer := bidding.NewClaimer(pool, bidding.Limits{TTL: time.Minute, Statement: 5 * time.Second, Wait: 10 * time.Second},
+		bidding.Rules{PostingTTL: 24 * time.Hour, RebidWindow: 5 * time.Minute, Policy: bidding.Budget{}.Decide}, &counters, uuid.Nil)
+	bidder := bidding.NewBidder(claimer, 64)
+	defer bidder.Close()
+
+	var scanners sync.WaitGroup
+	for _, id := range []string{"39812345", "39812346", "39812347"} {
+		scanners.Go(func() {
+			// The posting itself was put in the cache before, by `bidder ingest` or posting.Ingest.
+			key, err := posting.ParseKey("freelancer", id)
+			if err != nil {
+				log.Print(err)
+				return
+			}
+			attempt, err := bidder.Bid(ctx, key, time.Second)
+			switch {
+			case err != nil:
+				log.Print(err) // ctx has ended, or the bidder was closed
+			case attempt.Outcome == bidding.Claimed:
+				log.Printf("%s: bid %s, which the next `bidder run` delivers", key, attempt.BidID)
+			default:
+				log.Printf("%s: %s %s", key, attempt.Outcome, attempt.Detail)
+			}
+		})
+	}
+	scanners.Wait()
 }

@@ -37,7 +37,7 @@ func scenarioQueue(t *testing.T, f *fixture) error {
 	drain := func(batch int) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return f.claimer(at(noon())).drain(ctx, due, PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
+		return f.claimer(at(noon())).drain(ctx, due, time.Time{}, PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
 			largest = max(largest, len(attempts))
 			for _, a := range attempts {
 				taken = append(taken, a.Key.JobID)

@@ -3,6 +3,7 @@ package posting
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"testing"
 )
 
@@ -38,3 +39,28 @@ func (r *repeatReader) Read(p []byte) (int, error) {
 }
 
 var _ io.Reader = (*repeatReader)(nil)
+
+// BenchmarkBatch makes a batch of 1,000 read postings, and its arrays for the database.
+func BenchmarkBatch(b *testing.B) {
+	data := readFile(b, "../../examples/postings.ndjson")
+	decoder := NewDecoder(&repeatReader{data: data}, Options{Now: testNow(), CachedAt: testNow(), DefaultCurrency: "USD"})
+	var items []Item
+	for i := range batchPostings {
+		item, err := decoder.Next()
+		if err != nil || item.Reject != nil {
+			b.Fatal(item.Reject, err)
+		}
+		item.Posting.JobID += strconv.Itoa(i) // the same lines come again
+		items = append(items, item)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		batch := newBatch()
+		for _, item := range items {
+			batch.add(item)
+		}
+		if params := batch.params(); len(params.JobIDs) != batchPostings {
+			b.Fatal(len(params.JobIDs))
+		}
+	}
+}

@@ -101,6 +101,7 @@ func TestDryRunEverywhere(t *testing.T) {
 		{"migrate up", 0},
 		{"migrate down --yes", 0},
 		{"migrate force 1 --yes", 2},
+		{"bench", 2},
 	}
 	f.untouched(func() {
 		for _, tt := range commands {
