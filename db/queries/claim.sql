@@ -149,7 +149,7 @@ inserted AS (
     RETURNING id, marketplace, account, currency, amount_cents
 ),
 spent AS MATERIALIZED (
-    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap,
+    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share,
         sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
     FROM (
         SELECT m.*, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE ((@judged_at::timestamptz) AT TIME ZONE m.zone)::date END AS day
@@ -160,12 +160,13 @@ spent AS MATERIALIZED (
                 unnest(@caps::text[]) AS cap,
                 unnest(@cap_currencies::text[]) AS currency,
                 unnest(@cap_zones::text[]) AS zone,
-                unnest(@of_caps::bigint[]) AS of_cap
+                unnest(@of_caps::bigint[]) AS of_cap,
+                unnest(@first_shares::integer[]) AS first_share
         ) AS m
     ) AS k
     JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
         AND (k.currency = '' OR inserted.currency = k.currency)
-    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap
+    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share
 ),
 held AS MATERIALIZED (
     SELECT spent.*, free.share
@@ -173,8 +174,8 @@ held AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT s.share FROM spending AS s
         WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
-            AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY random()
+            AND s.day = spent.day AND s.share >= spent.first_share AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
+        ORDER BY s.share
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ) AS free

@@ -190,10 +190,10 @@ inserted AS (
     RETURNING id, marketplace, account, currency, amount_cents
 ),
 spent AS MATERIALIZED (
-    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap,
+    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share,
         sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
     FROM (
-        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($9::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, m.first_share, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($9::timestamptz) AT TIME ZONE m.zone)::date END AS day
         FROM (
             SELECT
                 unnest($10::text[]) AS marketplace,
@@ -201,21 +201,22 @@ spent AS MATERIALIZED (
                 unnest($12::text[]) AS cap,
                 unnest($13::text[]) AS currency,
                 unnest($14::text[]) AS zone,
-                unnest($15::bigint[]) AS of_cap
+                unnest($15::bigint[]) AS of_cap,
+                unnest($16::integer[]) AS first_share
         ) AS m
     ) AS k
     JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
         AND (k.currency = '' OR inserted.currency = k.currency)
-    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap
+    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share
 ),
 held AS MATERIALIZED (
-    SELECT spent.marketplace, spent.account, spent.cap, spent.currency, spent.day, spent.of_cap, spent.amount, free.share
+    SELECT spent.marketplace, spent.account, spent.cap, spent.currency, spent.day, spent.of_cap, spent.first_share, spent.amount, free.share
     FROM spent
     CROSS JOIN LATERAL (
         SELECT s.share FROM spending AS s
         WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
-            AND s.day = spent.day AND s.share > 0 AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY random()
+            AND s.day = spent.day AND s.share >= spent.first_share AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
+        ORDER BY s.share
         LIMIT 1
         FOR UPDATE OF s SKIP LOCKED
     ) AS free
@@ -230,7 +231,7 @@ taken AS (
 decided AS (
     SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest($16::text[]), unnest($17::text[]), unnest($18::timestamptz[])
+    SELECT unnest($17::text[]), unnest($18::text[]), unnest($19::timestamptz[])
 ),
 done AS MATERIALIZED (
     SELECT c.marketplace, c.job_id
@@ -261,6 +262,7 @@ type InsertBidsParams struct {
 	CapCurrencies       []string    `json:"cap_currencies"`
 	CapZones            []string    `json:"cap_zones"`
 	OfCaps              []int64     `json:"of_caps"`
+	FirstShares         []int32     `json:"first_shares"`
 	DecidedMarketplaces []string    `json:"decided_marketplaces"`
 	DecidedJobIDs       []string    `json:"decided_job_ids"`
 	DecidedCovers       []time.Time `json:"decided_covers"`
@@ -295,6 +297,7 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]Inser
 		arg.CapCurrencies,
 		arg.CapZones,
 		arg.OfCaps,
+		arg.FirstShares,
 		arg.DecidedMarketplaces,
 		arg.DecidedJobIDs,
 		arg.DecidedCovers,

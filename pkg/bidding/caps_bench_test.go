@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/localpg"
@@ -81,6 +82,15 @@ func benchmarkPass(b *testing.B, server *localpg.Server, database string, caps f
 		rules: Rules{PostingTTL: postingTTL, RebidWindow: rebidWindow, Policy: Budget{}.Decide, Caps: caps},
 	}
 	f.cacheNow(b, jobs(postings)...)
+	conns := make([]*pgxpool.Conn, workers) // connecting is not what is measured
+	for i := range conns {
+		if conns[i], err = pool.Acquire(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, conn := range conns {
+		conn.Release()
+	}
 	started := time.Now()
 	if err := f.claimer().Pass(b.Context(), PassOptions{Workers: workers, Batch: batch}); err != nil {
 		b.Fatal(err)

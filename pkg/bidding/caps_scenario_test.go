@@ -66,10 +66,10 @@ func scenarioCapShares(t *testing.T, f *fixture) error {
 				locked++
 			}
 		}
-		c.cuts = map[meter]bool{}
+		c.cuts = map[meter]int32{}
 		for _, currency := range []string{"EUR", "USD"} {
 			for _, m := range caps.meters("upwork", currency) {
-				c.cuts[m] = true
+				c.cuts[m] = 4
 			}
 		}
 	})

@@ -47,7 +47,7 @@ type Claimer struct {
 
 	deciding chan struct{} // holds one element while a worker decides exactly on caps
 	mu       sync.Mutex
-	cuts     map[meter]bool // the caps that it has decided on exactly, and whether they were cut into shares
+	cuts     map[meter]int32 // the caps that it has decided on exactly, and into how many shares they were cut
 
 	// For tests: a clock in place of the database's, and a pause after each step.
 	now   *time.Time
@@ -299,7 +299,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	params := queries.InsertBidsParams{
 		RunID: c.runID, JudgedAt: judgedAt,
 		CapMarketplaces: caps.marketplaces, CapAccounts: caps.accounts, Caps: caps.caps,
-		CapCurrencies: caps.currencies, CapZones: caps.zones, OfCaps: caps.limits,
+		CapCurrencies: caps.currencies, CapZones: caps.zones, OfCaps: caps.limits, FirstShares: c.firstShares(b.spending.shares),
 	}
 	for i := range b.attempts {
 		a := &b.attempts[i]

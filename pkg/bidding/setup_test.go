@@ -49,7 +49,7 @@ type fixture struct {
 	limits   Limits
 	rules    Rules
 	counters Counters
-	cuts     map[meter]bool          // what an earlier claimer found out about caps
+	cuts     map[meter]int32         // what an earlier claimer found out about caps
 	rewrite  func(sql string) string // what reaches the server in place of a claim's statement
 }
 

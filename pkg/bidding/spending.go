@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ type spending struct {
 	exact  map[meter]usage // locked as a whole: nobody else takes from them until the end
 	needs  map[meter]need  // of those, when they were locked
 	shares []meter         // the insert takes from a share of these
-	cuts   map[meter]bool  // what was locked, and whether it was cut into shares
+	cuts   map[meter]int32 // what was locked, and into how many shares it was cut
 	// deciding: no other worker of this claimer decides exactly until the end.
 	deciding bool
 }
@@ -70,8 +71,8 @@ func (c *Claimer) tight(needs map[meter]need, exact bool) (counted []meter, all 
 	defer c.mu.Unlock()
 	all = make(map[meter]bool)
 	for _, m := range sortedMeters(needs) {
-		shared, known := c.cuts[m]
-		if shared && !exact {
+		shares, known := c.cuts[m]
+		if shares > 0 && !exact {
 			continue
 		}
 		all[m] = !known
@@ -180,14 +181,14 @@ func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch,
 	params := queries.CutSpendingParams{
 		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones, OfCaps: p.limits,
 	}
-	b.spending.cuts = make(map[meter]bool, len(meters))
+	b.spending.cuts = make(map[meter]int32, len(meters))
 	for _, m := range meters {
 		used := b.spending.exact[m].used + inserted[m].amount
 		shares, size := m.cut(used, b.spending.needs[m])
 		params.Used = append(params.Used, used)
 		params.Shares = append(params.Shares, shares)
 		params.Sizes = append(params.Sizes, size)
-		b.spending.cuts[m] = shares > 0
+		b.spending.cuts[m] = shares
 	}
 	if err := q.CutSpending(ctx, params); err != nil {
 		return fmt.Errorf("record what is used of %d caps: %w", len(meters), err)
@@ -197,14 +198,14 @@ func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch,
 
 // remember keeps what a committed claim found out about caps. It only decides how the next
 // claim goes about them, never what comes of it.
-func (c *Claimer) remember(cuts map[meter]bool) {
+func (c *Claimer) remember(cuts map[meter]int32) {
 	if len(cuts) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cuts == nil {
-		c.cuts = make(map[meter]bool)
+		c.cuts = make(map[meter]int32)
 	}
 	maps.Copy(c.cuts, cuts)
 }
@@ -214,8 +215,20 @@ func (c *Claimer) forgetShares(meters []meter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range meters {
-		c.cuts[m] = false
+		c.cuts[m] = 0
 	}
+}
+
+// firstShares are where a claim begins to look for a free share of each cap: somewhere in
+// the first half, so that claims seldom want the same and each finds many.
+func (c *Claimer) firstShares(meters []meter) []int32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := make([]int32, len(meters))
+	for i, m := range meters {
+		first[i] = 1 + rand.Int32N(max(c.cuts[m]/2, 1)) //nolint:gosec // no secret
+	}
+	return first
 }
 
 type capColumns struct {
