@@ -91,7 +91,8 @@ Every setting is an environment variable, and many are flags too; flags win.
 ` + "`bidder config check`" + ` lists them all with their values and where those come from.
 
 Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
-3 done with something for a person, 4 database not usable (run again later),
+3 done with something for a person (what manual marketplaces hand over and
+approvals aside), 4 database not usable (run again later),
 130 and 143 interrupted.`,
 		Example: `  bidder migrate up
   bidder run --postings postings.ndjson

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -101,7 +103,8 @@ func (s *session) previewCandidates(
 		return nil
 	}
 	keys := make([]posting.Key, 0, pageSize)
-	for key := range fresh {
+	// In the order in which they would be queued: which of them a cap lets through depends on it.
+	for _, key := range slices.SortedFunc(maps.Keys(fresh), posting.Key.Compare) {
 		if keys = append(keys, key); len(keys) == pageSize {
 			if err := preview(keys); err != nil {
 				return err

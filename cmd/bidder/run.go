@@ -187,8 +187,25 @@ func (s *session) deliver(ctx context.Context, recorder *recorder) error {
 	if err := engine.Refresh(ctx, s.Workers); err != nil {
 		return err
 	}
+	if err := s.tellPauses(ctx); err != nil {
+		return err
+	}
 	if n := recorder.deliveries.Totals().ForPerson; n > 0 {
 		return personError{fmt.Sprintf("%d bids need a person: `bidder review list`", n)}
+	}
+	return nil
+}
+
+// tellPauses logs what is not called: a run that has nothing to say would look like one with
+// nothing to do.
+func (s *session) tellPauses(ctx context.Context) error {
+	paused, err := queries.New(s.pool).PausedAccounts(ctx)
+	if err != nil {
+		return fmt.Errorf("list what is paused: %w", err)
+	}
+	for _, p := range paused {
+		s.log.Warn("calls are paused; `bidder resume` starts them again", "marketplace", p.Marketplace, "account", p.Account,
+			"since", p.PausedAt, "until", orDash(p.PausedUntil, exactTime), "by", p.PausedBy, "reason", p.Reason)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/arbitrageai/bidder/db/queries"
@@ -103,6 +104,11 @@ func (l *Lease) pause(ctx context.Context, v Verdict) error {
 	if err != nil {
 		return fmt.Errorf("pause the account: %w", err)
 	}
+	level, until := slog.LevelWarn, "it ends by itself"
+	if length == nil {
+		level, until = slog.LevelError, "until `bidder resume "+l.Bid.Marketplace+"`"
+	}
+	l.engine.log.Log(ctx, level, "the account is paused", "marketplace", l.Bid.Marketplace, "account", l.Bid.Account, "until", until, "reason", v.lastError())
 	return nil
 }
 

@@ -15,16 +15,17 @@ import (
 
 // The limits of an expression. Costs are CEL's: about one for a step or a comparison, and one
 // for ten bytes of text that are looked at. The most that one evaluation may cost takes some
-// 50 ms (BenchmarkWorst), so that a batch of 64 of the longest postings stays well below the
+// 100 ms (BenchmarkWorst), so that a batch of 64 of the longest postings stays well below the
 // silence after which the server ends a claim.
 const (
 	maxLength  = 4096 // characters
 	maxDepth   = 60   // of what stands inside each other
 	maxNodes   = 2000
 	maxNesting = 2 // loops inside each other
-	maxCost    = 250_000
-	// maxRegex bounds the program of one regular expression, in instructions.
-	maxRegex = 1000
+	maxCost    = 500_000
+	// maxRegex bounds the program of one regular expression, in instructions: the cost of a
+	// step is known only after it.
+	maxRegex = 250
 	// checkEvery is after how many steps of a loop the context is looked at.
 	checkEvery = 100
 )

@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -47,6 +50,10 @@ func checkCall(e ast.Expr, issues *cel.Issues) {
 		issues.ReportErrorAtID(e.ID(), "the function %s is not supported: use contains, startsWith, endsWith or matches", name)
 	case name == "matches" && !isText:
 		issues.ReportErrorAtID(last.ID(), "the pattern must be written out: what a posting says is no pattern")
+	case isText && strings.HasPrefix(name, "get"):
+		if err := checkZone(string(literal)); err != nil {
+			issues.ReportErrorAtID(last.ID(), "%s", err.Error())
+		}
 	case name == "money" && isText:
 		if err, bad := parseMoney(string(literal)).(*types.Err); bad {
 			issues.ReportErrorAtID(last.ID(), "%s", err.String())
@@ -56,4 +63,16 @@ func checkCall(e ast.Expr, issues *cel.Issues) {
 			issues.ReportErrorAtID(last.ID(), "%s", err.Error())
 		}
 	}
+}
+
+// checkZone refuses a time zone that no evaluation could use: CEL takes names, and offsets
+// such as +02:00.
+func checkZone(name string) error {
+	if strings.Contains(name, ":") {
+		return nil
+	}
+	if _, err := time.LoadLocation(name); err != nil {
+		return fmt.Errorf("there is no time zone %q: write one like Europe/Berlin", name)
+	}
+	return nil
 }

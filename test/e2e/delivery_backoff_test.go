@@ -23,8 +23,10 @@ func TestRetryGaps(t *testing.T) {
 		asked   bool
 	}{
 		{
-			"doubling", sandbox.Fault{Status: 503, Count: 5},
-			[]time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms, 2000 * ms}, false,
+			"doubling",
+			sandbox.Fault{Status: 503, Count: 5},
+			[]time.Duration{200 * ms, 400 * ms, 800 * ms, 1600 * ms, 2000 * ms},
+			false,
 		},
 		{"asked for", sandbox.Fault{Status: 503, RetryAfter: 2, Count: 2}, []time.Duration{2000 * ms, 2000 * ms}, true},
 		{"429", sandbox.Fault{Status: 429, RetryAfter: 1, Count: 2}, []time.Duration{1000 * ms, 1000 * ms}, true},

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -201,4 +202,27 @@ func TestDeliverInterrupted(t *testing.T) {
 			m.wantLive(20)
 		})
 	}
+}
+
+// TestPausesAreTold: an account that its marketplace does not sign in is paused, loudly, and
+// each run says so until somebody resumes it.
+func TestPausesAreTold(t *testing.T) {
+	t.Parallel()
+	m := setupMarket(t, patient())
+	m.fault(sandbox.Fault{Do: sandbox.Answer, Op: sandbox.Place, Status: 401})
+	m.owing("1")
+	if r := m.bidder("run").want(t, 0); !strings.Contains(r.stderr, `"level":"ERROR","msg":"the account is paused","marketplace":"upwork"`) {
+		t.Errorf("the run says %s", r.stderr)
+	}
+	const told = "calls are paused; `bidder resume` starts them again"
+	if r := m.bidder("run").want(t, 0); !strings.Contains(r.stderr, told) || !strings.Contains(r.stderr, "auth_failed") {
+		t.Errorf("the next run says %s", r.stderr)
+	}
+	m.server.Reset()
+	m.bidder("resume", "upwork").want(t, 0)
+	m.converge()
+	if r := m.bidder("run").want(t, 0); strings.Contains(r.stderr, told) {
+		t.Errorf("once resumed, a run says %s", r.stderr)
+	}
+	m.wantLive(1)
 }

@@ -46,7 +46,7 @@ func TestSecretsStayHidden(t *testing.T) {
 
 	all, jobIDs := lines(6)
 	f.ingest(all...)
-	for range len(statuses) {
+	for range statuses {
 		do("run")
 	}
 	for _, jobID := range jobIDs {
