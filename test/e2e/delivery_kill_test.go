@@ -82,8 +82,17 @@ func lost(reach at) at {
 // markets are where pods are killed: one that is told the bid's own key, and one that only
 // refuses a second bid on a posting.
 var markets = map[string]func(*testing.T) *market{
-	"sandbox":    func(t *testing.T) *market { t.Helper(); return setupMarket(t, hasty()) },
-	"freelancer": func(t *testing.T) *market { t.Helper(); return setupFreelancer(t, hasty(), sandbox.FreelancerRules{}) },
+	"sandbox": func(t *testing.T) *market { t.Helper(); return setupMarket(t, hasty()) },
+	"freelancer": func(t *testing.T) *market {
+		t.Helper()
+		// Lists show everybody's bids, and new ones late.
+		m := setupFreelancer(t, hasty(), sandbox.FreelancerRules{IgnoreBidderFilter: true})
+		if _, err := m.server.PlaceByHand(sandbox.HandPlacedBid{ProjectID: 1, BidderID: 73000001, Amount: 90, Period: 3}); err != nil {
+			t.Fatal(err)
+		}
+		m.fault(sandbox.Fault{Do: sandbox.Lag, Op: sandbox.Place, MS: 300})
+		return m
+	},
 }
 
 // TestKillPlacing kills a pass at every step of a placing. What is kept at the marketplace or the

@@ -218,3 +218,34 @@ func TestFreelancerProduction(t *testing.T) {
 	configured("    permission_attested: the contract of 2026-10-01").run(t).want(t, 0)
 	f.wantCount(1, "bids WHERE delivery_state = 'awaiting_approval'")
 }
+
+// TestFreelancerWholeLife: a project is found, bid on, awarded or not, and what is not decided
+// is taken back; the statuses here are those there.
+func TestFreelancerWholeLife(t *testing.T) {
+	t.Parallel()
+	m := setupFreelancer(t, patient(), sandbox.FreelancerRules{}, "refresh: 1s")
+	found := m.scan(0, "--query", "golang postgres", "--any", "--limit", "5")
+	if found.Accepted < 3 {
+		t.Fatalf("the scan found %+v", found)
+	}
+	if report := m.pass(0); report.Outcomes["claimed"] != found.Accepted || report.Deliveries.Place.Done != found.Accepted {
+		t.Fatalf("of %d postings the pass made %+v", found.Accepted, report)
+	}
+	m.wantAgreement()
+	there := m.live()
+	for i, status := range []marketplace.Status{marketplace.Accepted, marketplace.Rejected} {
+		if err := m.server.SetStatus(there[i], status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.exec("UPDATE bids SET checked_at = now() - interval '1 hour'")
+	m.pass(0)
+	m.wantCount(1, "bids WHERE external_bid_id = $1 AND status = 'WON'", there[0])
+	m.wantCount(1, "bids WHERE external_bid_id = $1 AND status = 'REJECTED'", there[1])
+	for _, externalID := range there[2:] {
+		m.withdraw(read[string](m.fixture, "SELECT id::text FROM bids WHERE external_bid_id = $1", externalID), "another project", 0)
+	}
+	m.wantCount(found.Accepted-2, "bids WHERE status = 'WITHDRAWN'")
+	m.wantCount(0, "bids WHERE status = 'ACTIVE'")
+	m.wantCalls(sandbox.Place, found.Accepted)
+}
