@@ -38,8 +38,9 @@ func (f *fixture) drained(t testing.TB, c *Claimer, dueBy time.Time, batch int) 
 		if err != nil {
 			t.Errorf("pass: %v", err)
 		}
-		f.exec(t, `UPDATE candidates SET not_before = clock_timestamp() - interval '1 second'
-			WHERE not_before < clock_timestamp() + interval '3 seconds'`)
+		f.exec(t, `UPDATE candidates AS c SET not_before = clock_timestamp() - interval '1 second'
+			FROM (SELECT p.ctid FROM candidates AS p WHERE p.not_before < clock_timestamp() + interval '3 seconds' FOR UPDATE SKIP LOCKED) AS free
+			WHERE c.ctid = free.ctid`)
 		return f.count(t, "candidates WHERE not_before <= $1", dueBy) == 0
 	})
 	return attempts
