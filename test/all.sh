@@ -12,7 +12,7 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 failed=0
 
-# leg NAME IMAGE [VARIABLE=VALUE...] -- PACKAGE...
+# leg NAME IMAGE [VARIABLE=VALUE...] -- [FLAG...] PACKAGE...
 leg() {
 	local name=$1 image=$2 settings=()
 	shift 2
@@ -28,12 +28,13 @@ leg() {
 		-race -shuffle=on -count=1 -timeout 15m "$@" || failed=1
 }
 
-# What talks to a server; the rest need not be repeated.
+# What talks to a server; the rest need not be repeated, nor need the proof that each
+# predicate of the claim is tested.
 database=(./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...)
 
 leg 'PostgreSQL 17' postgres:17-alpine -- ./...
-leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec -- "${database[@]}"
-leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- "${database[@]}"
+leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec -- -skip '^TestMutants$' "${database[@]}"
+leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- -skip '^TestMutants$' "${database[@]}"
 
 count() { cat "$results"/*.json | grep '"Test":' | grep -c "\"Action\":\"$1\""; }
 printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"
