@@ -119,7 +119,8 @@ pack() {
 
 	data=("usr/share/postgresql/$pg" usr/share/zoneinfo)
 	[ ! -d /usr/lib/locale/C.utf8 ] || data+=(usr/lib/locale/C.utf8)
-	tar -C / -c --exclude="usr/share/postgresql/$pg/man" --exclude=usr/share/zoneinfo/{right,posix} "${data[@]}" |
+	# zoneinfo/localtime leads to a file that is not here, on which pg_timezone_names fails.
+	tar -C / -c --exclude="usr/share/postgresql/$pg/man" --exclude=usr/share/zoneinfo/{right,posix,localtime} "${data[@]}" |
 		tar -C "$root" -x
 	sed -i "s/^#*listen_addresses *=.*/listen_addresses = '*'/" "$root/usr/share/postgresql/$pg/postgresql.conf.sample"
 
