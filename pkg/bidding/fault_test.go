@@ -306,6 +306,7 @@ func TestBlackhole(t *testing.T) {
 			want(t, "bids", f.live(t), 0)
 			proxy.Blackhole(false)
 			f.pool.Reset() // of connections that only look alive
+			f.limits.Statement, f.limits.TTL = patience, time.Minute
 			want(t, "afterwards", verdict(attempt(t, f.claimer(), job("1"), AttemptOptions{})), "claimed")
 		})
 	}

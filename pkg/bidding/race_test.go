@@ -22,7 +22,7 @@ func TestRace(t *testing.T) {
 			t.Run(fmt.Sprintf("%d attempts, waiting %v", n, waiting), func(t *testing.T) {
 				t.Parallel()
 				f := setup(t)
-				f.pool = openPool(t, f.URL, int32(n))
+				f.pool = connected(t, openPool(t, f.URL, int32(n)))
 				f.cacheNow(t, job("1"))
 				options := AttemptOptions{}
 				if waiting {

@@ -112,6 +112,20 @@ func openPool(t testing.TB, url string, conns int32) *pgxpool.Pool {
 	return pool
 }
 
+// connected opens all connections of a pool, one after the other: at once they would keep a
+// busy server from answering in time.
+func connected(t testing.TB, pool *pgxpool.Pool) *pgxpool.Pool {
+	t.Helper()
+	for range pool.Config().MaxConns {
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+	}
+	return pool
+}
+
 func (f *fixture) claimer(change ...func(*Claimer)) *Claimer {
 	c := NewClaimer(f.pool, f.limits, f.rules, &f.counters, uuid.Nil)
 	if f.rewrite != nil {
