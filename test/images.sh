@@ -36,7 +36,7 @@ ensure() {
 		echo "images.sh: cannot pull $image, and only postgres:VERSION can be built instead" >&2
 		return 1
 	fi
-	local_image=bidder-test-postgres:$version-2 # the second version of what postgres-image.sh makes
+	local_image=bidder-test-postgres:$version
 	if ! docker image inspect "$local_image" >/dev/null 2>&1; then
 		[ -x "/usr/lib/postgresql/$version/bin/initdb" ] || release=$(suite "$version")
 		echo "images.sh: building $local_image to stand in for $image" >&2
