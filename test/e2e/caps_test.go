@@ -68,7 +68,7 @@ func TestCapsShow(t *testing.T) {
 	f := setup(t)
 	config := "BIDDER_CONFIG=" + capsFile(t, "bids_per_day: 2, money_per_day: 250, zone: Asia/Tokyo")
 	f.ingest(line("1"), line("2"), line("3"))
-	f.call("run", "--no-delivery").with(config).run(t).want(t, 0)
+	f.call("run", "--no-delivery", "--workers", "1").with(config).run(t).want(t, 0)
 
 	why := decode[struct {
 		Outcome  string     `json:"outcome"`
