@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -43,6 +44,9 @@ func argument(t *testing.T, kind reflect.Type, round int) reflect.Value {
 		return made
 	case *[]byte:
 		*value = []byte(`{}`)
+		return made
+	case *pgtype.TID: // null every other time
+		*value = pgtype.TID{BlockNumber: 1, OffsetNumber: 1, Valid: round%2 == 1}
 		return made
 	}
 	switch kind.Kind() {

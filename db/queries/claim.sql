@@ -13,7 +13,7 @@ FROM (
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
 -- queue on, then tries the lock of each.
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id, c.cached_at, c.not_before
+    SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
     WHERE c.not_before <= @due_by::timestamptz
         AND c.not_before >= @place::timestamptz
@@ -26,6 +26,7 @@ SELECT
     t.job_id,
     t.cached_at,
     t.not_before,
+    t.ctid AS place,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t;
 
@@ -127,7 +128,8 @@ WITH asked AS MATERIALIZED (
         unnest(@cached_ats::timestamptz[]) AS cached_at,
         unnest(@amounts::bigint[]) AS amount_cents,
         unnest(@states::text[]) AS delivery_state,
-        unnest(@covers::timestamptz[]) AS covers
+        unnest(@covers::timestamptz[]) AS covers,
+        unnest(@places::tid[]) AS place
 ),
 inserted AS (
     INSERT INTO bids (
@@ -188,21 +190,28 @@ taken AS (
     RETURNING s.share
 ),
 decided AS (
-    SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
+    SELECT a.marketplace, a.job_id, a.covers, a.place FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_covers::timestamptz[])
+    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_covers::timestamptz[]), unnest(@decided_places::tid[])
 ),
--- A refresh that arrived after the judgement stays queued: its cached_at is newer than what
--- the decision covers. A candidate that a pass holds stays too: that pass will find it decided.
-done AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id
-    FROM decided AS d
-    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
-    FOR UPDATE OF c SKIP LOCKED
+-- The places in the queue of what is decided. What a pass has taken it holds, so its place is
+-- still the same. What was told by key may be queued: a refresh that arrived after the judgement
+-- stays, its cached_at is newer than what the decision covers; and so does a candidate that a
+-- pass holds: that pass will find it decided.
+gone AS MATERIALIZED (
+    SELECT d.place FROM decided AS d WHERE d.place IS NOT NULL
+    UNION ALL
+    SELECT queued.place
+    FROM (
+        SELECT c.ctid AS place
+        FROM decided AS d
+        JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
+        WHERE d.place IS NULL
+        FOR UPDATE OF c SKIP LOCKED
+    ) AS queued
 ),
 dropped AS (
-    DELETE FROM candidates AS c USING done
-    WHERE c.marketplace = done.marketplace AND c.job_id = done.job_id
+    DELETE FROM candidates AS c USING gone WHERE c.ctid = gone.place
 )
 SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted;
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const DueCandidates = `-- name: DueCandidates :many
@@ -168,7 +169,8 @@ WITH asked AS MATERIALIZED (
         unnest($4::timestamptz[]) AS cached_at,
         unnest($5::bigint[]) AS amount_cents,
         unnest($6::text[]) AS delivery_state,
-        unnest($7::timestamptz[]) AS covers
+        unnest($7::timestamptz[]) AS covers,
+        unnest($8::tid[]) AS place
 ),
 inserted AS (
     INSERT INTO bids (
@@ -176,8 +178,8 @@ inserted AS (
         run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
     SELECT
         a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        $8::uuid, 'place', a.delivery_state,
-        CASE WHEN a.delivery_state = 'pending' THEN $9::timestamptz END, $9, $9
+        $9::uuid, 'place', a.delivery_state,
+        CASE WHEN a.delivery_state = 'pending' THEN $10::timestamptz END, $10, $10
     FROM asked AS a
     CROSS JOIN LATERAL (
         SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
@@ -193,16 +195,16 @@ spent AS MATERIALIZED (
     SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share,
         sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
     FROM (
-        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, m.first_share, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($9::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, m.first_share, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($10::timestamptz) AT TIME ZONE m.zone)::date END AS day
         FROM (
             SELECT
-                unnest($10::text[]) AS marketplace,
-                unnest($11::text[]) AS account,
-                unnest($12::text[]) AS cap,
-                unnest($13::text[]) AS currency,
-                unnest($14::text[]) AS zone,
-                unnest($15::bigint[]) AS of_cap,
-                unnest($16::integer[]) AS first_share
+                unnest($11::text[]) AS marketplace,
+                unnest($12::text[]) AS account,
+                unnest($13::text[]) AS cap,
+                unnest($14::text[]) AS currency,
+                unnest($15::text[]) AS zone,
+                unnest($16::bigint[]) AS of_cap,
+                unnest($17::integer[]) AS first_share
         ) AS m
     ) AS k
     JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
@@ -229,43 +231,50 @@ taken AS (
     RETURNING s.share
 ),
 decided AS (
-    SELECT a.marketplace, a.job_id, a.covers FROM inserted JOIN asked AS a ON a.id = inserted.id
+    SELECT a.marketplace, a.job_id, a.covers, a.place FROM inserted JOIN asked AS a ON a.id = inserted.id
     UNION ALL
-    SELECT unnest($17::text[]), unnest($18::text[]), unnest($19::timestamptz[])
+    SELECT unnest($18::text[]), unnest($19::text[]), unnest($20::timestamptz[]), unnest($21::tid[])
 ),
-done AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id
-    FROM decided AS d
-    JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
-    FOR UPDATE OF c SKIP LOCKED
+gone AS MATERIALIZED (
+    SELECT d.place FROM decided AS d WHERE d.place IS NOT NULL
+    UNION ALL
+    SELECT queued.place
+    FROM (
+        SELECT c.ctid AS place
+        FROM decided AS d
+        JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
+        WHERE d.place IS NULL
+        FOR UPDATE OF c SKIP LOCKED
+    ) AS queued
 ),
 dropped AS (
-    DELETE FROM candidates AS c USING done
-    WHERE c.marketplace = done.marketplace AND c.job_id = done.job_id
+    DELETE FROM candidates AS c USING gone WHERE c.ctid = gone.place
 )
 SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted
 `
 
 type InsertBidsParams struct {
-	IDs                 []uuid.UUID `json:"ids"`
-	Marketplaces        []string    `json:"marketplaces"`
-	JobIDs              []string    `json:"job_ids"`
-	CachedAts           []time.Time `json:"cached_ats"`
-	Amounts             []int64     `json:"amounts"`
-	States              []string    `json:"states"`
-	Covers              []time.Time `json:"covers"`
-	RunID               *uuid.UUID  `json:"run_id"`
-	JudgedAt            time.Time   `json:"judged_at"`
-	CapMarketplaces     []string    `json:"cap_marketplaces"`
-	CapAccounts         []string    `json:"cap_accounts"`
-	Caps                []string    `json:"caps"`
-	CapCurrencies       []string    `json:"cap_currencies"`
-	CapZones            []string    `json:"cap_zones"`
-	OfCaps              []int64     `json:"of_caps"`
-	FirstShares         []int32     `json:"first_shares"`
-	DecidedMarketplaces []string    `json:"decided_marketplaces"`
-	DecidedJobIDs       []string    `json:"decided_job_ids"`
-	DecidedCovers       []time.Time `json:"decided_covers"`
+	IDs                 []uuid.UUID  `json:"ids"`
+	Marketplaces        []string     `json:"marketplaces"`
+	JobIDs              []string     `json:"job_ids"`
+	CachedAts           []time.Time  `json:"cached_ats"`
+	Amounts             []int64      `json:"amounts"`
+	States              []string     `json:"states"`
+	Covers              []time.Time  `json:"covers"`
+	Places              []pgtype.TID `json:"places"`
+	RunID               *uuid.UUID   `json:"run_id"`
+	JudgedAt            time.Time    `json:"judged_at"`
+	CapMarketplaces     []string     `json:"cap_marketplaces"`
+	CapAccounts         []string     `json:"cap_accounts"`
+	Caps                []string     `json:"caps"`
+	CapCurrencies       []string     `json:"cap_currencies"`
+	CapZones            []string     `json:"cap_zones"`
+	OfCaps              []int64      `json:"of_caps"`
+	FirstShares         []int32      `json:"first_shares"`
+	DecidedMarketplaces []string     `json:"decided_marketplaces"`
+	DecidedJobIDs       []string     `json:"decided_job_ids"`
+	DecidedCovers       []time.Time  `json:"decided_covers"`
+	DecidedPlaces       []pgtype.TID `json:"decided_places"`
 }
 
 type InsertBidsRow struct {
@@ -278,8 +287,10 @@ type InsertBidsRow struct {
 //
 // What was inserted is taken from a share of each cap that applies: one that nobody holds,
 // so this waits for no one. Where there is none, overspent says so; the claim is undone then.
-// A refresh that arrived after the judgement stays queued: its cached_at is newer than what
-// the decision covers. A candidate that a pass holds stays too: that pass will find it decided.
+// The places in the queue of what is decided. What a pass has taken it holds, so its place is
+// still the same. What was told by key may be queued: a refresh that arrived after the judgement
+// stays, its cached_at is newer than what the decision covers; and so does a candidate that a
+// pass holds: that pass will find it decided.
 func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]InsertBidsRow, error) {
 	rows, err := q.db.Query(ctx, InsertBids,
 		arg.IDs,
@@ -289,6 +300,7 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]Inser
 		arg.Amounts,
 		arg.States,
 		arg.Covers,
+		arg.Places,
 		arg.RunID,
 		arg.JudgedAt,
 		arg.CapMarketplaces,
@@ -301,6 +313,7 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]Inser
 		arg.DecidedMarketplaces,
 		arg.DecidedJobIDs,
 		arg.DecidedCovers,
+		arg.DecidedPlaces,
 	)
 	if err != nil {
 		return nil, err
@@ -626,7 +639,7 @@ func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Durati
 
 const TakeCandidates = `-- name: TakeCandidates :many
 WITH taken AS MATERIALIZED (
-    SELECT c.marketplace, c.job_id, c.cached_at, c.not_before
+    SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
     WHERE c.not_before <= $1::timestamptz
         AND c.not_before >= $2::timestamptz
@@ -639,16 +652,18 @@ SELECT
     t.job_id,
     t.cached_at,
     t.not_before,
+    t.ctid AS place,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
 FROM taken AS t
 `
 
 type TakeCandidatesRow struct {
-	Marketplace string    `json:"marketplace"`
-	JobID       string    `json:"job_id"`
-	CachedAt    time.Time `json:"cached_at"`
-	NotBefore   time.Time `json:"not_before"`
-	Locked      bool      `json:"locked"`
+	Marketplace string     `json:"marketplace"`
+	JobID       string     `json:"job_id"`
+	CachedAt    time.Time  `json:"cached_at"`
+	NotBefore   time.Time  `json:"not_before"`
+	Place       pgtype.TID `json:"place"`
+	Locked      bool       `json:"locked"`
 }
 
 // Takes the next due candidates that no other pod holds, from the caller's place in the
@@ -667,6 +682,7 @@ func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place tim
 			&i.JobID,
 			&i.CachedAt,
 			&i.NotBefore,
+			&i.Place,
 			&i.Locked,
 		); err != nil {
 			return nil, err

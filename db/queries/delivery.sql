@@ -26,6 +26,10 @@ WHERE NOT account_is_paused(owing.marketplace, owing.account)
 -- Takes the most overdue delivery of an account, or the one of a given bid: pending, or
 -- left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
 -- that was asked for in the meantime takes the place of the bid's placing here.
+--
+-- Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
+-- armed it is what that POST said, whatever became of the posting: a repetition is the same
+-- to the byte.
 WITH due AS MATERIALIZED (
     SELECT b.id, (b.delivery_state = 'leased') AS abandoned
     FROM bids AS b
@@ -38,17 +42,37 @@ WITH due AS MATERIALIZED (
     ORDER BY b.next_attempt_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED
+),
+leased AS (
+    UPDATE bids AS b
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_kind ELSE 'withdraw' END,
+        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_state = 'leased',
+        lease_token = b.lease_token + 1,
+        lease_expires_at = clock_timestamp() + @lease::interval,
+        next_attempt_at = clock_timestamp() + @lease::interval
+    FROM due
+    WHERE b.id = due.id
+    RETURNING b.*, due.abandoned
 )
-UPDATE bids AS b
-SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_kind ELSE 'withdraw' END,
-    delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
-    delivery_state = 'leased',
-    lease_token = b.lease_token + 1,
-    lease_expires_at = clock_timestamp() + @lease::interval,
-    next_attempt_at = clock_timestamp() + @lease::interval
-FROM due
-WHERE b.id = due.id
-RETURNING b.*, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at;
+SELECT leased.*,
+    clock_timestamp()::timestamptz AS leased_at,
+    coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
+    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS job_url,
+    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
+    coalesce(p.cached_at >= clock_timestamp() - @posting_ttl::interval
+        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
+FROM leased
+LEFT JOIN LATERAL (
+    SELECT postings.title, postings.url, postings.pricing, postings.cached_at, postings.deadline FROM postings
+    WHERE postings.marketplace = leased.marketplace AND postings.job_id = leased.job_id
+    LIMIT 1
+) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT e.detail FROM bid_events AS e
+    WHERE e.bid_id = leased.id AND e.at >= leased.first_post_at AND e.detail ->> 'result' = 'armed'
+    ORDER BY e.id LIMIT 1
+) AS sent ON true;
 
 -- name: PreviewDeliveries :many
 -- What a pass would begin with what is due, for dry runs.
@@ -69,24 +93,6 @@ FROM (
 ) AS due
 GROUP BY due.marketplace, due.account, due.paused, due.doing
 ORDER BY due.marketplace, due.account, due.doing;
-
--- name: PostingOfBid :one
--- What is sent beside the bid, and whether the posting may still be bid on. Once a POST was
--- armed it is what that POST said, whatever became of the posting: a repetition is the same
--- to the byte.
-SELECT coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
-    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS url,
-    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
-    coalesce(p.cached_at >= clock_timestamp() - @posting_ttl::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
-FROM bids AS b
-LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
-LEFT JOIN LATERAL (
-    SELECT e.detail FROM bid_events AS e
-    WHERE e.bid_id = b.id AND e.at >= b.first_post_at AND e.detail ->> 'result' = 'armed'
-    ORDER BY e.id LIMIT 1
-) AS sent ON true
-WHERE b.id = @id;
 
 -- name: TakeSlot :one
 -- The gate before every call: not paused, and within the account's rate, counted over all
@@ -121,7 +127,8 @@ SELECT account_is_paused(@marketplace::text, @account::text)::boolean AS paused;
 -- name: ArmPost :one
 -- Right before a POST, committed on its own: from here on the bid may be at the
 -- marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
--- again. The event keeps what is sent of the posting.
+-- again. The event keeps what is sent of the posting. Whoever has not taken a slot says so
+-- (at_gate): then it must be free as it is.
 WITH armed AS (
     UPDATE bids AS b
     SET place_posts = b.place_posts + 1,
@@ -131,6 +138,10 @@ WITH armed AS (
         AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < @most::integer
         AND b.lease_expires_at > clock_timestamp() + @needed::interval
+        AND NOT account_is_paused(b.marketplace, b.account)
+        AND NOT (@at_gate::boolean AND EXISTS (
+            SELECT FROM accounts AS a
+            WHERE a.marketplace = b.marketplace AND a.account = b.account AND a.next_slot > clock_timestamp()))
         AND (b.place_posts > 0 OR EXISTS (
             SELECT FROM postings AS p
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
@@ -152,8 +163,15 @@ SELECT EXISTS (
 )::boolean AS holds;
 
 -- name: RecordPlaced :one
--- The marketplace has the bid. A withdrawal that was asked for meanwhile is owed next.
-WITH placed AS (
+-- The marketplace has the bid. A withdrawal that was asked for meanwhile is owed next. Not
+-- recorded where another bid here, live or ended, already has the marketplace's id.
+WITH owner AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT FROM bids AS o
+        WHERE o.marketplace = @marketplace AND o.account = @account AND o.external_bid_id = @external_bid_id::text AND o.id <> @id
+    ) AS is_other
+),
+placed AS (
     UPDATE bids AS b
     SET external_bid_id = @external_bid_id::text,
         is_foreign = b.is_foreign OR @is_foreign::boolean,
@@ -165,12 +183,13 @@ WITH placed AS (
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,
         delivery_attempts = 0, lease_expires_at = NULL, last_error = NULL
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
+        AND (b.external_bid_id IS NOT NULL OR NOT (SELECT owner.is_other FROM owner))
     RETURNING b.id
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, @actor::text, @detail::jsonb FROM placed
 )
-SELECT count(*)::integer AS recorded FROM placed;
+SELECT (SELECT count(*) FROM placed)::integer AS recorded, owner.is_other::boolean AS is_other FROM owner;
 
 -- name: RecordFound :one
 -- The external id of a bid whose delivery goes on under the same lease.

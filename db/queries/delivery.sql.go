@@ -34,15 +34,19 @@ WITH armed AS (
         AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < $3::integer
         AND b.lease_expires_at > clock_timestamp() + $4::interval
+        AND NOT account_is_paused(b.marketplace, b.account)
+        AND NOT ($5::boolean AND EXISTS (
+            SELECT FROM accounts AS a
+            WHERE a.marketplace = b.marketplace AND a.account = b.account AND a.next_slot > clock_timestamp()))
         AND (b.place_posts > 0 OR EXISTS (
             SELECT FROM postings AS p
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
-                AND p.cached_at >= clock_timestamp() - $5::interval
+                AND p.cached_at >= clock_timestamp() - $6::interval
                 AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
     RETURNING b.id, b.place_posts, b.first_post_at
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT armed.id, $6::text, $7::jsonb FROM armed
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT armed.id, $7::text, $8::jsonb FROM armed
 )
 SELECT armed.place_posts, armed.first_post_at::timestamptz AS first_post_at FROM armed
 `
@@ -52,6 +56,7 @@ type ArmPostParams struct {
 	Token      int64           `json:"token"`
 	Most       int32           `json:"most"`
 	Needed     time.Duration   `json:"needed"`
+	AtGate     bool            `json:"at_gate"`
 	PostingTTL time.Duration   `json:"posting_ttl"`
 	Actor      string          `json:"actor"`
 	Detail     json.RawMessage `json:"detail"`
@@ -64,13 +69,15 @@ type ArmPostRow struct {
 
 // Right before a POST, committed on its own: from here on the bid may be at the
 // marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
-// again. The event keeps what is sent of the posting.
+// again. The event keeps what is sent of the posting. Whoever has not taken a slot says so
+// (at_gate): then it must be free as it is.
 func (q *Queries) ArmPost(ctx context.Context, arg ArmPostParams) (ArmPostRow, error) {
 	row := q.db.QueryRow(ctx, ArmPost,
 		arg.ID,
 		arg.Token,
 		arg.Most,
 		arg.Needed,
+		arg.AtGate,
 		arg.PostingTTL,
 		arg.Actor,
 		arg.Detail,
@@ -186,25 +193,46 @@ WITH due AS MATERIALIZED (
     ORDER BY b.next_attempt_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED
+),
+leased AS (
+    UPDATE bids AS b
+    SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_kind ELSE 'withdraw' END,
+        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_state = 'leased',
+        lease_token = b.lease_token + 1,
+        lease_expires_at = clock_timestamp() + $6::interval,
+        next_attempt_at = clock_timestamp() + $6::interval
+    FROM due
+    WHERE b.id = due.id
+    RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, due.abandoned
 )
-UPDATE bids AS b
-SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NULL THEN b.delivery_kind ELSE 'withdraw' END,
-    delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
-    delivery_state = 'leased',
-    lease_token = b.lease_token + 1,
-    lease_expires_at = clock_timestamp() + $1::interval,
-    next_attempt_at = clock_timestamp() + $1::interval
-FROM due
-WHERE b.id = due.id
-RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, due.abandoned::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
+SELECT leased.id, leased.marketplace, leased.account, leased.job_id, leased.status, leased.amount_cents, leased.currency, leased.period_days, leased.proposal, leased.posting_cached_at, leased.external_bid_id, leased.is_foreign, leased.submitted_at, leased.withdrawn_reason, leased.withdrawal_timestamp, leased.duplicate_of, leased.run_id, leased.created_at, leased.updated_at, leased.delivery_kind, leased.delivery_state, leased.delivery_attempts, leased.next_attempt_at, leased.lease_expires_at, leased.lease_token, leased.last_error, leased.review_reason, leased.review_since, leased.place_posts, leased.first_post_at, leased.last_post_at, leased.approved_at, leased.approved_by, leased.withdraw_requested_at, leased.withdraw_requested_reason, leased.withdraw_requested_by, leased.is_guessed, leased.checked_at, leased.seen_at, leased.abandoned,
+    clock_timestamp()::timestamptz AS leased_at,
+    coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
+    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS job_url,
+    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
+    coalesce(p.cached_at >= clock_timestamp() - $1::interval
+        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
+FROM leased
+LEFT JOIN LATERAL (
+    SELECT postings.title, postings.url, postings.pricing, postings.cached_at, postings.deadline FROM postings
+    WHERE postings.marketplace = leased.marketplace AND postings.job_id = leased.job_id
+    LIMIT 1
+) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT e.detail FROM bid_events AS e
+    WHERE e.bid_id = leased.id AND e.at >= leased.first_post_at AND e.detail ->> 'result' = 'armed'
+    ORDER BY e.id LIMIT 1
+) AS sent ON true
 `
 
 type LeaseDeliveryParams struct {
-	Lease       time.Duration `json:"lease"`
+	PostingTTL  time.Duration `json:"posting_ttl"`
 	Marketplace string        `json:"marketplace"`
 	Account     string        `json:"account"`
 	DueBy       time.Time     `json:"due_by"`
 	BidID       *uuid.UUID    `json:"bid_id"`
+	Lease       time.Duration `json:"lease"`
 }
 
 type LeaseDeliveryRow struct {
@@ -249,18 +277,27 @@ type LeaseDeliveryRow struct {
 	SeenAt                  *time.Time `json:"seen_at"`
 	Abandoned               bool       `json:"abandoned"`
 	LeasedAt                time.Time  `json:"leased_at"`
+	Title                   string     `json:"title"`
+	JobURL                  string     `json:"job_url"`
+	Pricing                 string     `json:"pricing"`
+	IsOpen                  bool       `json:"is_open"`
 }
 
 // Takes the most overdue delivery of an account, or the one of a given bid: pending, or
 // left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
 // that was asked for in the meantime takes the place of the bid's placing here.
+//
+// Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
+// armed it is what that POST said, whatever became of the posting: a repetition is the same
+// to the byte.
 func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (LeaseDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, LeaseDelivery,
-		arg.Lease,
+		arg.PostingTTL,
 		arg.Marketplace,
 		arg.Account,
 		arg.DueBy,
 		arg.BidID,
+		arg.Lease,
 	)
 	var i LeaseDeliveryRow
 	err := row.Scan(
@@ -305,6 +342,10 @@ func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (L
 		&i.SeenAt,
 		&i.Abandoned,
 		&i.LeasedAt,
+		&i.Title,
+		&i.JobURL,
+		&i.Pricing,
+		&i.IsOpen,
 	)
 	return i, err
 }
@@ -380,44 +421,6 @@ func (q *Queries) PausedAccounts(ctx context.Context) ([]PausedAccountsRow, erro
 		return nil, err
 	}
 	return items, nil
-}
-
-const PostingOfBid = `-- name: PostingOfBid :one
-SELECT coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
-    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS url,
-    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
-    coalesce(p.cached_at >= clock_timestamp() - $1::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
-FROM bids AS b
-LEFT JOIN postings AS p ON p.marketplace = b.marketplace AND p.job_id = b.job_id
-LEFT JOIN LATERAL (
-    SELECT e.detail FROM bid_events AS e
-    WHERE e.bid_id = b.id AND e.at >= b.first_post_at AND e.detail ->> 'result' = 'armed'
-    ORDER BY e.id LIMIT 1
-) AS sent ON true
-WHERE b.id = $2
-`
-
-type PostingOfBidRow struct {
-	Title   string `json:"title"`
-	URL     string `json:"url"`
-	Pricing string `json:"pricing"`
-	IsOpen  bool   `json:"is_open"`
-}
-
-// What is sent beside the bid, and whether the posting may still be bid on. Once a POST was
-// armed it is what that POST said, whatever became of the posting: a repetition is the same
-// to the byte.
-func (q *Queries) PostingOfBid(ctx context.Context, postingTTL time.Duration, iD uuid.UUID) (PostingOfBidRow, error) {
-	row := q.db.QueryRow(ctx, PostingOfBid, postingTTL, iD)
-	var i PostingOfBidRow
-	err := row.Scan(
-		&i.Title,
-		&i.URL,
-		&i.Pricing,
-		&i.IsOpen,
-	)
-	return i, err
 }
 
 const PreviewDeliveries = `-- name: PreviewDeliveries :many
@@ -615,50 +618,67 @@ func (q *Queries) RecordFound(ctx context.Context, arg RecordFoundParams) (int32
 }
 
 const RecordPlaced = `-- name: RecordPlaced :one
-WITH placed AS (
+WITH owner AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT FROM bids AS o
+        WHERE o.marketplace = $1 AND o.account = $2 AND o.external_bid_id = $3::text AND o.id <> $4
+    ) AS is_other
+),
+placed AS (
     UPDATE bids AS b
-    SET external_bid_id = $1::text,
-        is_foreign = b.is_foreign OR $2::boolean,
-        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND $3::boolean,
+    SET external_bid_id = $3::text,
+        is_foreign = b.is_foreign OR $5::boolean,
+        is_guessed = b.is_guessed OR b.external_bid_id IS NULL AND $6::boolean,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
         checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
         delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'pending' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN clock_timestamp() END,
         delivery_attempts = 0, lease_expires_at = NULL, last_error = NULL
-    WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased'
+    WHERE b.id = $4 AND b.lease_token = $7 AND b.delivery_state = 'leased'
+        AND (b.external_bid_id IS NOT NULL OR NOT (SELECT owner.is_other FROM owner))
     RETURNING b.id
 ),
 recorded AS (
-    INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, $6::text, $7::jsonb FROM placed
+    INSERT INTO bid_events (bid_id, actor, detail) SELECT placed.id, $8::text, $9::jsonb FROM placed
 )
-SELECT count(*)::integer AS recorded FROM placed
+SELECT (SELECT count(*) FROM placed)::integer AS recorded, owner.is_other::boolean AS is_other FROM owner
 `
 
 type RecordPlacedParams struct {
+	Marketplace   string          `json:"marketplace"`
+	Account       string          `json:"account"`
 	ExternalBidID string          `json:"external_bid_id"`
+	ID            uuid.UUID       `json:"id"`
 	IsForeign     bool            `json:"is_foreign"`
 	IsGuessed     bool            `json:"is_guessed"`
-	ID            uuid.UUID       `json:"id"`
 	Token         int64           `json:"token"`
 	Actor         string          `json:"actor"`
 	Detail        json.RawMessage `json:"detail"`
 }
 
-// The marketplace has the bid. A withdrawal that was asked for meanwhile is owed next.
-func (q *Queries) RecordPlaced(ctx context.Context, arg RecordPlacedParams) (int32, error) {
+type RecordPlacedRow struct {
+	Recorded int32 `json:"recorded"`
+	IsOther  bool  `json:"is_other"`
+}
+
+// The marketplace has the bid. A withdrawal that was asked for meanwhile is owed next. Not
+// recorded where another bid here, live or ended, already has the marketplace's id.
+func (q *Queries) RecordPlaced(ctx context.Context, arg RecordPlacedParams) (RecordPlacedRow, error) {
 	row := q.db.QueryRow(ctx, RecordPlaced,
+		arg.Marketplace,
+		arg.Account,
 		arg.ExternalBidID,
+		arg.ID,
 		arg.IsForeign,
 		arg.IsGuessed,
-		arg.ID,
 		arg.Token,
 		arg.Actor,
 		arg.Detail,
 	)
-	var recorded int32
-	err := row.Scan(&recorded)
-	return recorded, err
+	var i RecordPlacedRow
+	err := row.Scan(&i.Recorded, &i.IsOther)
+	return i, err
 }
 
 const RecordReview = `-- name: RecordReview :one

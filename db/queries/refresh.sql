@@ -31,7 +31,7 @@ WHERE b.marketplace = @marketplace AND b.account = @account
 -- Takes the bid of an account whose last look-up is the longest ago, if that is long enough;
 -- nothing of an account that is paused. Nobody else takes it before the time between two
 -- look-ups has passed again, less what is given: a lease before that, if this pod dies. The
--- columns are those of LeaseDelivery.
+-- columns are those of LeaseDelivery; nothing is sent, so what is sent is empty.
 WITH due AS MATERIALIZED (
     SELECT b.id FROM bids AS b
     WHERE b.marketplace = @marketplace AND b.account = @account
@@ -47,7 +47,8 @@ SET checked_at = clock_timestamp() - @sooner::interval,
     lease_token = b.lease_token + 1
 FROM due
 WHERE b.id = due.id
-RETURNING b.*, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at;
+RETURNING b.*, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at,
+    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open;
 
 -- name: RecordCheck :one
 -- Nothing changes for the bid: it was seen, or it was not.

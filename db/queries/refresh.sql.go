@@ -216,7 +216,8 @@ SET checked_at = clock_timestamp() - $1::interval,
     lease_token = b.lease_token + 1
 FROM due
 WHERE b.id = due.id
-RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at
+RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at,
+    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open
 `
 
 type TakeCheckParams struct {
@@ -268,12 +269,16 @@ type TakeCheckRow struct {
 	SeenAt                  *time.Time `json:"seen_at"`
 	Abandoned               bool       `json:"abandoned"`
 	LeasedAt                time.Time  `json:"leased_at"`
+	Title                   string     `json:"title"`
+	JobURL                  string     `json:"job_url"`
+	Pricing                 string     `json:"pricing"`
+	IsOpen                  bool       `json:"is_open"`
 }
 
 // Takes the bid of an account whose last look-up is the longest ago, if that is long enough;
 // nothing of an account that is paused. Nobody else takes it before the time between two
 // look-ups has passed again, less what is given: a lease before that, if this pod dies. The
-// columns are those of LeaseDelivery.
+// columns are those of LeaseDelivery; nothing is sent, so what is sent is empty.
 func (q *Queries) TakeCheck(ctx context.Context, arg TakeCheckParams) (TakeCheckRow, error) {
 	row := q.db.QueryRow(ctx, TakeCheck,
 		arg.Sooner,
@@ -324,6 +329,10 @@ func (q *Queries) TakeCheck(ctx context.Context, arg TakeCheckParams) (TakeCheck
 		&i.SeenAt,
 		&i.Abandoned,
 		&i.LeasedAt,
+		&i.Title,
+		&i.JobURL,
+		&i.Pricing,
+		&i.IsOpen,
 	)
 	return i, err
 }

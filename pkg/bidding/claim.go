@@ -107,6 +107,7 @@ func takeCandidates(dueBy time.Time, place *time.Time, n int) take {
 		for _, row := range rows {
 			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
 			a.lock(row.Locked)
+			a.place = row.Place
 			b.attempts = append(b.attempts, a)
 			if row.NotBefore.After(*place) {
 				*place = row.NotBefore
@@ -317,6 +318,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 			params.Amounts = append(params.Amounts, a.AmountCents)
 			params.States = append(params.States, state)
 			params.Covers = append(params.Covers, a.covers())
+			params.Places = append(params.Places, a.place)
 		case a.Outcome == Ineligible && b.amountCents != nil: // with that amount only
 		case a.Decided():
 			decide(&params, a)
@@ -347,6 +349,7 @@ func decide(params *queries.InsertBidsParams, a *Attempt) {
 	params.DecidedMarketplaces = append(params.DecidedMarketplaces, a.Key.Marketplace)
 	params.DecidedJobIDs = append(params.DecidedJobIDs, a.Key.JobID)
 	params.DecidedCovers = append(params.DecidedCovers, a.covers())
+	params.DecidedPlaces = append(params.DecidedPlaces, a.place)
 }
 
 // covers says up to which cached_at a candidate is decided by this attempt. What a pass

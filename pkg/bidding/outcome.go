@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
@@ -94,8 +95,9 @@ type Attempt struct {
 	acquired      bool // one of its tries succeeded
 	held          bool // the transaction under way holds the lock
 	needsApproval bool
-	waits         bool      // for room under a cap
-	queuedAt      time.Time // cached_at of the candidate that a pass took
+	waits         bool       // for room under a cap
+	queuedAt      time.Time  // cached_at of the candidate that a pass took
+	place         pgtype.TID // where that candidate lies, in the transaction that took it
 }
 
 // Decided says whether the outcome is final for this content of the posting: it need not

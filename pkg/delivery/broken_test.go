@@ -27,7 +27,7 @@ func TestBrokenDatabase(t *testing.T) {
 		left   string // the state in which it leaves the bid
 	}{
 		{"leasing", unsent, live, "", "", "ALTER TABLE bids RENAME COLUMN lease_token TO gone", "", "pending"},
-		{"posting", unsent, live, "", "", "ALTER TABLE postings RENAME TO gone", "", "leased"},
+		{"posting", unsent, live, "", "", "ALTER TABLE postings RENAME TO gone", "", "pending"},
 		{"slot", unsent, live, "", "", "ALTER TABLE accounts RENAME COLUMN next_slot TO gone", "", "leased"},
 		{"owner of an id that was found", unsent, live, "", "lookup", "ALTER TABLE bids RENAME COLUMN external_bid_id TO gone", "lookup", "leased"},
 		{"recording", unsent, live, "", "lookup", "ALTER TABLE bid_events RENAME TO gone", "lookup", "leased"},

@@ -56,7 +56,6 @@ type Lease struct {
 	Bid     queries.LeaseDeliveryRow
 	Account Account
 	engine  *Engine
-	posting queries.PostingOfBidRow
 	posts   int32           // armed so far, this lease's included
 	called  bool            // a call was made under this lease
 	yields  bool            // takes no turn of the account's rate that anybody waits for
@@ -105,7 +104,7 @@ func spread[A any](ctx context.Context, workers int, accounts []A, drain func(co
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
 	for ctx.Err() == nil {
 		result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
-			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease,
+			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease, PostingTTL: e.options.PostingTTL,
 		})
 		if err != nil {
 			return err
@@ -133,7 +132,7 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 		return false, fmt.Errorf("read the database's clock: %w", err)
 	}
 	result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
-		Marketplace: marketplace, Account: account, DueBy: dueBy, Lease: e.options.Lease, BidID: &id,
+		Marketplace: marketplace, Account: account, DueBy: dueBy, Lease: e.options.Lease, PostingTTL: e.options.PostingTTL, BidID: &id,
 	})
 	return result != nothing, err
 }
@@ -183,12 +182,6 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 		return l.noClient(err), nil
 	}
 	l.Account = account
-	l.posting, err = within(ctx, func(ctx context.Context) (queries.PostingOfBidRow, error) {
-		return l.engine.q.PostingOfBid(ctx, l.engine.options.PostingTTL, l.Bid.ID)
-	})
-	if err != nil {
-		return Verdict{}, fmt.Errorf("read the posting: %w", err)
-	}
 	verdict, err := l.engine.procedures[kind](ctx, l)
 	if err != nil {
 		return Verdict{}, err
@@ -355,7 +348,7 @@ func (l *Lease) guesses() bool {
 func (l *Lease) External() marketplace.Bid {
 	b := marketplace.Bid{
 		ID: l.Bid.ID, Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, JobID: l.Bid.JobID,
-		JobURL: l.posting.URL, Title: l.posting.Title, Pricing: l.posting.Pricing, Currency: l.Bid.Currency,
+		JobURL: l.Bid.JobURL, Title: l.Bid.Title, Pricing: l.Bid.Pricing, Currency: l.Bid.Currency,
 		AmountCents: orZero(l.Bid.AmountCents), PeriodDays: orZero(l.Bid.PeriodDays), Proposal: orZero(l.Bid.Proposal),
 		ExternalID: orZero(l.Bid.ExternalBidID), ArmedAt: orZero(l.Bid.FirstPostAt),
 		ApprovedBy: orZero(l.Bid.ApprovedBy), ApprovedAt: orZero(l.Bid.ApprovedAt),

@@ -23,7 +23,7 @@ func place(ctx context.Context, l *Lease) (Verdict, error) {
 	if capabilities.ByHand {
 		return Review(ReasonNoAPI), nil
 	}
-	if l.NeverSent() && !l.posting.IsOpen {
+	if l.NeverSent() && !l.Bid.IsOpen {
 		return Review(ReasonStale), nil
 	}
 	if l.posts > 0 || capabilities.LooksUpByPosting {
@@ -140,29 +140,9 @@ func (l *Lease) mayRepeat(c marketplace.Capabilities) bool {
 
 // post arms and sends one POST, and says what its answer proves.
 func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, error) {
-	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
+	row, armedHere, verdict, err := l.arm(ctx, c)
+	if err != nil || row == nil {
 		return verdict, err
-	}
-	content, err := json.Marshal(armed{
-		Kind: Place, Result: "armed", Title: l.posting.Title, JobURL: l.posting.URL, Pricing: l.posting.Pricing,
-	})
-	if err != nil {
-		return Verdict{}, fmt.Errorf("encode an event: %w", err)
-	}
-	armedHere := time.Now()
-	row, err := within(ctx, func(ctx context.Context) (queries.ArmPostRow, error) {
-		return l.engine.q.ArmPost(ctx, queries.ArmPostParams{
-			ID: l.Bid.ID, Token: l.Bid.LeaseToken, Most: mostPosts(c.Dedup), Needed: c.Timeout + leaseMargin, PostingTTL: l.engine.options.PostingTTL,
-			Actor: actor, Detail: content,
-		})
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		refused := Again(0) // a withdrawal, another owner, too little lease left, or no longer fresh
-		refused.code = "not_armed"
-		return refused, nil
-	}
-	if err != nil {
-		return Verdict{}, fmt.Errorf("arm: %w", err) // unknown whether armed: no POST, and the next lease looks
 	}
 	l.posts = row.PlacePosts
 	bid := l.External()
@@ -171,18 +151,48 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 	// between finds it over and sends nothing.
 	call, cancel := context.WithDeadline(ctx, armedHere.Add(c.Timeout))
 	defer cancel()
-	verdict := l.judgePost(l.Account.Client.Place(call, bid))
-	if verdict.placed == nil {
-		return verdict, nil
-	}
-	taken, err := l.taken(ctx, verdict.placed.externalID)
+	return l.judgePost(l.Account.Client.Place(call, bid)), nil
+}
+
+// arm passes the gate and arms a POST, or says why not. Where the account has no rate the gate
+// is asked by the statement that arms, and only what finds it closed asks why.
+func (l *Lease) arm(ctx context.Context, c marketplace.Capabilities) (row *queries.ArmPostRow, at time.Time, refused Verdict, err error) {
+	content, err := json.Marshal(armed{Kind: Place, Result: "armed", Title: l.Bid.Title, JobURL: l.Bid.JobURL, Pricing: l.Bid.Pricing})
 	if err != nil {
-		return Verdict{}, err
+		return nil, at, refused, fmt.Errorf("encode an event: %w", err)
 	}
-	if taken {
-		return clash("the marketplace's id " + verdict.placed.externalID + " belongs to another bid"), nil
+	try := func(atGate bool) error {
+		at = time.Now()
+		armed, err := within(ctx, func(ctx context.Context) (queries.ArmPostRow, error) {
+			return l.engine.q.ArmPost(ctx, queries.ArmPostParams{
+				ID: l.Bid.ID, Token: l.Bid.LeaseToken, Most: mostPosts(c.Dedup), Needed: c.Timeout + leaseMargin, AtGate: atGate,
+				PostingTTL: l.engine.options.PostingTTL, Actor: actor, Detail: content,
+			})
+		})
+		switch {
+		case err == nil:
+			row = &armed
+		case !errors.Is(err, pgx.ErrNoRows):
+			return fmt.Errorf("arm: %w", err) // unknown whether armed: no POST, and the next lease looks
+		}
+		return nil
 	}
-	return verdict, nil
+	if l.Account.Gap == 0 && l.stop.Err() == nil {
+		if err := try(true); err != nil || row != nil {
+			return row, at, refused, err
+		}
+	}
+	if refused, ok, err := l.Slot(ctx); err != nil || !ok {
+		return nil, at, refused, err
+	}
+	if err := try(false); err != nil {
+		return nil, at, refused, err
+	}
+	if row == nil {
+		refused = Again(0) // a withdrawal, another owner, too little lease left, or no longer fresh
+		refused.code = "not_armed"
+	}
+	return row, at, refused, nil
 }
 
 // judgePost says what the answer to a POST proves. While an earlier POST is unaccounted

@@ -36,13 +36,17 @@ func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 	if v.unsent {
 		returned = 1
 	}
+	clashes := false
 	n, err := within(ctx, func(ctx context.Context) (int32, error) {
 		switch {
 		case v.placed != nil:
 			e.Result, e.ExternalBidID = "placed", v.placed.externalID
-			return q.RecordPlaced(ctx, queries.RecordPlacedParams{
-				ExternalBidID: v.placed.externalID, IsForeign: v.placed.foreign, IsGuessed: v.placed.guessed, ID: id, Token: token, Actor: actor, Detail: e.json(),
+			row, err := q.RecordPlaced(ctx, queries.RecordPlacedParams{
+				Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: v.placed.externalID,
+				IsForeign: v.placed.foreign, IsGuessed: v.placed.guessed, ID: id, Token: token, Actor: actor, Detail: e.json(),
 			})
+			clashes = isClash(err) || err == nil && row.Recorded == 0 && row.IsOther
+			return row.Recorded, err
 		case v.ended != "":
 			e.Result = "ended"
 			return q.RecordEnded(ctx, queries.RecordEndedParams{
@@ -67,7 +71,7 @@ func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
 			Delay: v.delay, Failures: failures, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 		})
 	})
-	if isClash(err) {
+	if clashes {
 		return l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"))
 	}
 	return v, n > 0, err

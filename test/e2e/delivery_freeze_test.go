@@ -27,7 +27,7 @@ func TestFrozenPlacing(t *testing.T) {
 		// posts are the POSTs that the marketplace sees in all.
 		posts int
 	}{
-		{"before arming", atTable("postings", "PostingOfBid"), false, 1},
+		{"before arming", atGate, false, 1},
 		{"after arming", atArm, false, 1},
 		{"before storing", atCall(sandbox.Place, sandbox.Before), true, 2},
 		{"stored before others look", atCall(sandbox.Place, sandbox.Before), false, 1},
@@ -37,7 +37,7 @@ func TestFrozenPlacing(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m := setupMarket(t, hasty())
+			m := setupMarket(t, hasty(), rated)
 			id := m.owing("1")[0]
 			zombie, letGo := tt.reach(m, m.call("run").json(), id)
 			zombie.freeze()
@@ -76,13 +76,13 @@ func TestFrozenPlacingOvertaken(t *testing.T) {
 		// other is where the other pod is.
 		other sandbox.Op
 	}{
-		{"before arming", atTable("postings", "PostingOfBid"), sandbox.Place},
+		{"before arming", atGate, sandbox.Place},
 		{"with its answer", atCall(sandbox.Place, sandbox.After), sandbox.Lookup},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m := setupMarket(t, hasty())
+			m := setupMarket(t, hasty(), rated)
 			id := m.owing("1")[0]
 			zombie, letGo := tt.reach(m, m.call("run").json(), id)
 			zombie.freeze()
@@ -117,7 +117,7 @@ func TestFrozenWithdrawing(t *testing.T) {
 		reach at
 		late  bool
 	}{
-		{"before the look-up", atTable("postings", "PostingOfBid"), false},
+		{"before the look-up", atGate, false},
 		{"in the look-up", atCall(sandbox.Lookup, sandbox.After), true},
 		{"before retracting", atCall(sandbox.Withdraw, sandbox.Before), true},
 		{"after retracting", atCall(sandbox.Withdraw, sandbox.After), false},
@@ -125,7 +125,7 @@ func TestFrozenWithdrawing(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			m := setupMarket(t, hasty())
+			m := setupMarket(t, hasty(), rated)
 			m.env = append(m.env, "BIDDER_REBID_WINDOW=1ms")
 			id := m.placed("1")[0]
 			zombie, letGo := tt.reach(m, m.call("withdraw", id, "--reason", "a mistake").json(), id)

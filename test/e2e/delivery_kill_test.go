@@ -35,10 +35,22 @@ func atTable(table, query string) at {
 	}
 }
 
-// atArm is the point where the bid is leased and the statement that arms a POST is at the server.
+// atGate is the point where the bid is leased and nothing was called yet: at the account's rate,
+// which the market must have for that.
+func atGate(m *market, c call, _ string) (*process, func()) {
+	m.t.Helper()
+	m.exec("INSERT INTO accounts (marketplace) VALUES ($1) ON CONFLICT DO NOTHING", m.name)
+	tx := m.begin()
+	m.execIn(tx, "SELECT FROM accounts WHERE marketplace = $1 FOR UPDATE", m.name)
+	p := c.start(m.t)
+	m.awaitWaiting("TakeSlot")
+	return p, func() { m.commit(tx) }
+}
+
+// atArm is the point where the statement that arms a POST is at the server.
 func atArm(m *market, c call, id string) (*process, func()) {
 	m.t.Helper()
-	p, letGo := atTable("postings", "PostingOfBid")(m, c, id)
+	p, letGo := atGate(m, c, id)
 	tx := m.begin()
 	m.execIn(tx, "SELECT FROM bids WHERE id = $1::text::uuid FOR UPDATE", id)
 	letGo()
@@ -79,14 +91,17 @@ func lost(reach at) at {
 	}
 }
 
+// rated gives a market a rate that is never reached.
+const rated = "rate: 1000"
+
 // markets are where pods are killed: one that is told the bid's own key, and one that only
 // refuses a second bid on a posting.
 var markets = map[string]func(*testing.T) *market{
-	"sandbox": func(t *testing.T) *market { t.Helper(); return setupMarket(t, hasty()) },
+	"sandbox": func(t *testing.T) *market { t.Helper(); return setupMarket(t, hasty(), rated) },
 	"freelancer": func(t *testing.T) *market {
 		t.Helper()
 		// Lists show everybody's bids, and new ones late.
-		m := setupFreelancer(t, hasty(), sandbox.FreelancerRules{IgnoreBidderFilter: true})
+		m := setupFreelancer(t, hasty(), sandbox.FreelancerRules{IgnoreBidderFilter: true}, rated)
 		if _, err := m.server.PlaceByHand(sandbox.HandPlacedBid{ProjectID: 1, BidderID: 73000001, Amount: 90, Period: 3}); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +120,7 @@ func TestKillPlacing(t *testing.T) {
 		late  bool // can be let go later
 	}{
 		{"before the lease", atTable("accounts", "DueAccounts"), false},
-		{"after the lease", atTable("postings", "PostingOfBid"), false},
+		{"after the lease", atGate, false},
 		{"before arming", lost(atArm), false},
 		{"after arming", atArm, false},
 		{"before storing", atCall(sandbox.Place, sandbox.Before), true},
@@ -149,7 +164,7 @@ func TestKillWithdrawing(t *testing.T) {
 	}{
 		{"before the lease", lost(atTable("accounts", "LeaseDelivery")), false},
 		{"at the lease", atTable("accounts", "LeaseDelivery"), false},
-		{"after the lease", atTable("postings", "PostingOfBid"), false},
+		{"after the lease", atGate, false},
 		{"before the look-up", atCall(sandbox.Lookup, sandbox.Before), true},
 		{"before retracting", atCall(sandbox.Withdraw, sandbox.Before), true},
 		{"after retracting", atCall(sandbox.Withdraw, sandbox.After), true},

@@ -53,7 +53,10 @@ func setupFreelancer(t *testing.T, p pace, rules sandbox.FreelancerRules, more .
 	m := &market{fixture: setup(t), name: sandbox.Freelancer}
 	rules.AnyProject = true
 	m.server, m.url = serve(t, rules)
-	m.env = append(m.configure(p, append([]string{"token_env: FREELANCER_TOKEN", "rate: 0"}, more...)...), "FREELANCER_TOKEN="+sandbox.FreelancerToken)
+	if !slices.Contains(more, rated) {
+		more = append(more, "rate: 0")
+	}
+	m.env = append(m.configure(p, append([]string{"token_env: FREELANCER_TOKEN"}, more...)...), "FREELANCER_TOKEN="+sandbox.FreelancerToken)
 	return m
 }
 

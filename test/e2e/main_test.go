@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 
@@ -62,7 +64,11 @@ func (b *binary) path() (string, error) {
 		if b.err = os.Chmod(b.dir, 0o755); b.err != nil {
 			return
 		}
-		build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", b.dir, "../../cmd/bidder")
+		args := []string{"build", "-o", b.dir, "../../cmd/bidder"}
+		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+			args = slices.Insert(args, 1, "-race") // as these tests themselves
+		}
+		build := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // arguments are constants
 		if output, err := build.CombinedOutput(); err != nil {
 			b.err = fmt.Errorf("build the program: %w: %s", err, output)
 		}

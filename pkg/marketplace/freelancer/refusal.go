@@ -113,7 +113,15 @@ func (a answer) refusalOfStatus() refusal {
 	}
 }
 
-// refusesEncoding reports whether a retraction was not understood, and so changed nothing.
+// refusesEncoding reports whether a retraction was not understood, and so changed nothing. The
+// code decides where there is one: the API may answer an error with HTTP 200.
 func (a answer) refusesEncoding() bool {
-	return a.Status == http.StatusMethodNotAllowed || a.Status < 500 && a.code() == "BAD_FORM"
+	switch {
+	case a.Status >= http.StatusInternalServerError:
+		return false
+	case a.Status == http.StatusMethodNotAllowed:
+		return true
+	}
+	code := a.code()
+	return code == "BAD_FORM" || code == "METHOD_NOT_ALLOWED"
 }

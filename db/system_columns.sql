@@ -1,0 +1,2 @@
+-- System columns that queries name, described here so that they can be compiled. Never run.
+ALTER TABLE candidates ADD COLUMN ctid tid NOT NULL;
