@@ -45,175 +45,130 @@ FROM (SELECT clock_timestamp() AS now) AS clock;
 -- of its own after the lock, so that its snapshot sees what the last holder committed.
 --
 -- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
---
--- What only the operator's own policy looks at is read and sent only where it does.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(sqlc.narg('now')::timestamptz, clock_timestamp()) AS now
 )
 SELECT
-    k.marketplace::text AS marketplace,
-    k.job_id::text AS job_id,
+    k.number::integer AS number,
     clock.now::timestamptz AS judged_at,
     (CASE
         WHEN coalesce(k.refreshed, p.cached_at) IS NULL THEN 'unknown'
         WHEN live.id IS NOT NULL THEN 'duplicate'
-        WHEN ended.status IN ('WON', 'LOST', 'REJECTED') THEN 'closed'
-        WHEN ended.status = 'WITHDRAWN' AND @withdrawn_is_closed::boolean THEN 'closed'
-        WHEN touched.at > clock.now - @rebid_window::interval THEN 'recent'
+        WHEN past.status IN ('WON', 'LOST', 'REJECTED') THEN 'closed'
+        WHEN past.status = 'WITHDRAWN' AND @withdrawn_is_closed::boolean THEN 'closed'
+        WHEN past.touched_at > clock.now - @rebid_window::interval THEN 'recent'
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - @posting_ttl::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
     coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
-    coalesce(ended.status, '')::text AS ended_status,
+    coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
-    coalesce(content.title, '')::text AS title,
-    coalesce(content.url, '')::text AS url,
-    coalesce(p.currency, '')::text AS currency,
-    coalesce(content.pricing, '')::text AS pricing,
-    content.skills,
-    content.posted_at,
-    content.deadline,
-    content.bid_period_days,
-    coalesce(CASE WHEN @with_description::boolean THEN content.description END, '')::text AS description
+    coalesce(p.currency, '')::text AS currency
 FROM clock
 CROSS JOIN (
     SELECT
+        unnest(@numbers::integer[]) AS number,
         unnest(@marketplaces::text[]) AS marketplace,
         unnest(@job_ids::text[]) AS job_id,
         nullif(unnest(sqlc.narg('refreshed')::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT * FROM postings
+    SELECT postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p ON true
-LEFT JOIN LATERAL (
-    SELECT * FROM postings AS c
-    WHERE @with_content::boolean AND c.marketplace = k.marketplace AND c.job_id = k.job_id
-    LIMIT 1
-) AS content ON true
 LEFT JOIN LATERAL (
     SELECT b.id FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
     LIMIT 1
 ) AS live ON true
 LEFT JOIN LATERAL (
-    SELECT b.status FROM bids AS b
+    SELECT b.status, max(greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp)) OVER () AS touched_at
+    FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
         AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
     ORDER BY b.created_at DESC, b.id DESC
     LIMIT 1
-) AS ended ON true
-LEFT JOIN LATERAL (
-    SELECT max(greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp))::timestamptz AS at
-    FROM bids AS b
-    WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
-        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
-) AS touched ON true;
+) AS past ON true;
+
+-- name: PostingContents :many
+-- What only the operator's own policy looks at, of postings that nothing else stands against.
+SELECT
+    k.number::integer AS number,
+    p.title,
+    coalesce(p.url, '')::text AS url,
+    coalesce(p.pricing, '')::text AS pricing,
+    p.skills,
+    p.posted_at,
+    p.deadline,
+    p.bid_period_days,
+    (CASE WHEN @with_description::boolean THEN p.description ELSE '' END)::text AS description
+FROM (
+    SELECT
+        unnest(@numbers::integer[]) AS number,
+        unnest(@marketplaces::text[]) AS marketplace,
+        unnest(@job_ids::text[]) AS job_id
+) AS k
+CROSS JOIN LATERAL (
+    SELECT * FROM postings
+    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    LIMIT 1
+) AS p;
 
 -- name: InsertBids :many
--- Inserts the bids, each owing its place from birth, and takes what is decided off the
--- queue. A posting refreshed since it was judged is left alone: it is judged again.
---
--- What was inserted is taken from a share of each cap that applies: one that nobody holds,
--- so this waits for no one. Where there is none, overspent says so; the claim is undone then.
-WITH asked AS MATERIALIZED (
+-- Inserts the bids, each owing its place from birth, and tells which. A posting refreshed
+-- since it was judged is left alone: it is judged again.
+INSERT INTO bids (
+    id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
+    run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
+SELECT
+    a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    sqlc.narg('run_id')::uuid, 'place', a.delivery_state,
+    CASE WHEN a.delivery_state = 'pending' THEN @judged_at::timestamptz END, @judged_at, @judged_at
+FROM (
     SELECT
         unnest(@ids::uuid[]) AS id,
         unnest(@marketplaces::text[]) AS marketplace,
         unnest(@job_ids::text[]) AS job_id,
         unnest(@cached_ats::timestamptz[]) AS cached_at,
         unnest(@amounts::bigint[]) AS amount_cents,
-        unnest(@states::text[]) AS delivery_state,
-        unnest(@covers::timestamptz[]) AS covers,
-        unnest(@places::tid[]) AS place
-),
-inserted AS (
-    INSERT INTO bids (
-        id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
-        run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
-    SELECT
-        a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        sqlc.narg('run_id')::uuid, 'place', a.delivery_state,
-        CASE WHEN a.delivery_state = 'pending' THEN @judged_at::timestamptz END, @judged_at, @judged_at
-    FROM asked AS a
-    CROSS JOIN LATERAL (
-        SELECT * FROM postings
-        WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id
-            AND postings.cached_at = a.cached_at
-        LIMIT 1
-    ) AS p
-    ORDER BY a.marketplace, a.job_id
-    ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id, marketplace, account, currency, amount_cents
-),
-spent AS MATERIALIZED (
-    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share,
-        sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
+        unnest(@states::text[]) AS delivery_state
+) AS a
+CROSS JOIN LATERAL (
+    SELECT * FROM postings
+    WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    LIMIT 1
+) AS p
+ORDER BY a.marketplace, a.job_id
+ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
+RETURNING id;
+
+-- name: DropTaken :exec
+-- Takes what is decided off the queue, where this transaction holds it: neither its content nor
+-- its place has changed.
+DELETE FROM candidates WHERE ctid = ANY(@places::tid[]);
+
+-- name: DropCandidates :exec
+-- Takes what is decided off the queue, where it is there. A refresh that arrived after the
+-- judgement stays: its cached_at is newer than what the decision covers. A candidate that a
+-- pass holds stays too: that pass will find it decided.
+DELETE FROM candidates AS c
+USING (
+    SELECT q.ctid AS place
     FROM (
-        SELECT m.*, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE ((@judged_at::timestamptz) AT TIME ZONE m.zone)::date END AS day
-        FROM (
-            SELECT
-                unnest(@cap_marketplaces::text[]) AS marketplace,
-                unnest(@cap_accounts::text[]) AS account,
-                unnest(@caps::text[]) AS cap,
-                unnest(@cap_currencies::text[]) AS currency,
-                unnest(@cap_zones::text[]) AS zone,
-                unnest(@of_caps::bigint[]) AS of_cap,
-                unnest(@first_shares::integer[]) AS first_share
-        ) AS m
-    ) AS k
-    JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
-        AND (k.currency = '' OR inserted.currency = k.currency)
-    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share
-),
-held AS MATERIALIZED (
-    SELECT spent.*, free.share
-    FROM spent
-    CROSS JOIN LATERAL (
-        SELECT s.share FROM spending AS s
-        WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
-            AND s.day = spent.day AND s.share >= spent.first_share AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY s.share
-        LIMIT 1
-        FOR UPDATE OF s SKIP LOCKED
-    ) AS free
-),
-taken AS (
-    UPDATE spending AS s SET used = s.used + held.amount
-    FROM held
-    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
-        AND s.day = held.day AND s.share = held.share
-    RETURNING s.share
-),
-decided AS (
-    SELECT a.marketplace, a.job_id, a.covers, a.place FROM inserted JOIN asked AS a ON a.id = inserted.id
-    UNION ALL
-    SELECT unnest(@decided_marketplaces::text[]), unnest(@decided_job_ids::text[]), unnest(@decided_covers::timestamptz[]), unnest(@decided_places::tid[])
-),
--- The places in the queue of what is decided. What a pass has taken it holds, so its place is
--- still the same. What was told by key may be queued: a refresh that arrived after the judgement
--- stays, its cached_at is newer than what the decision covers; and so does a candidate that a
--- pass holds: that pass will find it decided.
-gone AS MATERIALIZED (
-    SELECT d.place FROM decided AS d WHERE d.place IS NOT NULL
-    UNION ALL
-    SELECT queued.place
-    FROM (
-        SELECT c.ctid AS place
-        FROM decided AS d
-        JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
-        WHERE d.place IS NULL
-        FOR UPDATE OF c SKIP LOCKED
-    ) AS queued
-),
-dropped AS (
-    DELETE FROM candidates AS c USING gone WHERE c.ctid = gone.place
-)
-SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted;
+        SELECT
+            unnest(@marketplaces::text[]) AS marketplace,
+            unnest(@job_ids::text[]) AS job_id,
+            unnest(@covers::timestamptz[]) AS covers
+    ) AS d
+    JOIN candidates AS q ON q.marketplace = d.marketplace AND q.job_id = d.job_id AND q.cached_at <= d.covers
+    FOR UPDATE OF q SKIP LOCKED
+) AS held
+WHERE c.ctid = held.place;
 
 -- name: FindLiveBids :many
 -- Who won the postings that could not be inserted: a new statement, so a new snapshot.

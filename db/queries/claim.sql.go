@@ -13,6 +13,41 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const DropCandidates = `-- name: DropCandidates :exec
+DELETE FROM candidates AS c
+USING (
+    SELECT q.ctid AS place
+    FROM (
+        SELECT
+            unnest($1::text[]) AS marketplace,
+            unnest($2::text[]) AS job_id,
+            unnest($3::timestamptz[]) AS covers
+    ) AS d
+    JOIN candidates AS q ON q.marketplace = d.marketplace AND q.job_id = d.job_id AND q.cached_at <= d.covers
+    FOR UPDATE OF q SKIP LOCKED
+) AS held
+WHERE c.ctid = held.place
+`
+
+// Takes what is decided off the queue, where it is there. A refresh that arrived after the
+// judgement stays: its cached_at is newer than what the decision covers. A candidate that a
+// pass holds stays too: that pass will find it decided.
+func (q *Queries) DropCandidates(ctx context.Context, marketplaces []string, jobIDs []string, covers []time.Time) error {
+	_, err := q.db.Exec(ctx, DropCandidates, marketplaces, jobIDs, covers)
+	return err
+}
+
+const DropTaken = `-- name: DropTaken :exec
+DELETE FROM candidates WHERE ctid = ANY($1::tid[])
+`
+
+// Takes what is decided off the queue, where this transaction holds it: neither its content nor
+// its place has changed.
+func (q *Queries) DropTaken(ctx context.Context, places []pgtype.TID) error {
+	_, err := q.db.Exec(ctx, DropTaken, places)
+	return err
+}
+
 const DueCandidates = `-- name: DueCandidates :many
 SELECT due.marketplace::text AS marketplace, due.job_id::text AS job_id
 FROM (
@@ -161,171 +196,67 @@ func (q *Queries) FindLiveBids(ctx context.Context, marketplaces []string, jobID
 }
 
 const InsertBids = `-- name: InsertBids :many
-WITH asked AS MATERIALIZED (
+INSERT INTO bids (
+    id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
+    run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
+SELECT
+    a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    $1::uuid, 'place', a.delivery_state,
+    CASE WHEN a.delivery_state = 'pending' THEN $2::timestamptz END, $2, $2
+FROM (
     SELECT
-        unnest($1::uuid[]) AS id,
-        unnest($2::text[]) AS marketplace,
-        unnest($3::text[]) AS job_id,
-        unnest($4::timestamptz[]) AS cached_at,
-        unnest($5::bigint[]) AS amount_cents,
-        unnest($6::text[]) AS delivery_state,
-        unnest($7::timestamptz[]) AS covers,
-        unnest($8::tid[]) AS place
-),
-inserted AS (
-    INSERT INTO bids (
-        id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
-        run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
-    SELECT
-        a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-        $9::uuid, 'place', a.delivery_state,
-        CASE WHEN a.delivery_state = 'pending' THEN $10::timestamptz END, $10, $10
-    FROM asked AS a
-    CROSS JOIN LATERAL (
-        SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
-        WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id
-            AND postings.cached_at = a.cached_at
-        LIMIT 1
-    ) AS p
-    ORDER BY a.marketplace, a.job_id
-    ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-    RETURNING id, marketplace, account, currency, amount_cents
-),
-spent AS MATERIALIZED (
-    SELECT k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share,
-        sum(CASE WHEN k.cap = 'money_per_day' THEN inserted.amount_cents ELSE 1 END)::bigint AS amount
-    FROM (
-        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, m.first_share, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($10::timestamptz) AT TIME ZONE m.zone)::date END AS day
-        FROM (
-            SELECT
-                unnest($11::text[]) AS marketplace,
-                unnest($12::text[]) AS account,
-                unnest($13::text[]) AS cap,
-                unnest($14::text[]) AS currency,
-                unnest($15::text[]) AS zone,
-                unnest($16::bigint[]) AS of_cap,
-                unnest($17::integer[]) AS first_share
-        ) AS m
-    ) AS k
-    JOIN inserted ON inserted.marketplace = k.marketplace AND inserted.account = k.account
-        AND (k.currency = '' OR inserted.currency = k.currency)
-    GROUP BY k.marketplace, k.account, k.cap, k.currency, k.day, k.of_cap, k.first_share
-),
-held AS MATERIALIZED (
-    SELECT spent.marketplace, spent.account, spent.cap, spent.currency, spent.day, spent.of_cap, spent.first_share, spent.amount, free.share
-    FROM spent
-    CROSS JOIN LATERAL (
-        SELECT s.share FROM spending AS s
-        WHERE s.marketplace = spent.marketplace AND s.account = spent.account AND s.cap = spent.cap AND s.currency = spent.currency
-            AND s.day = spent.day AND s.share >= spent.first_share AND s.of_cap = spent.of_cap AND s.used + spent.amount <= s.allotted
-        ORDER BY s.share
-        LIMIT 1
-        FOR UPDATE OF s SKIP LOCKED
-    ) AS free
-),
-taken AS (
-    UPDATE spending AS s SET used = s.used + held.amount
-    FROM held
-    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
-        AND s.day = held.day AND s.share = held.share
-    RETURNING s.share
-),
-decided AS (
-    SELECT a.marketplace, a.job_id, a.covers, a.place FROM inserted JOIN asked AS a ON a.id = inserted.id
-    UNION ALL
-    SELECT unnest($18::text[]), unnest($19::text[]), unnest($20::timestamptz[]), unnest($21::tid[])
-),
-gone AS MATERIALIZED (
-    SELECT d.place FROM decided AS d WHERE d.place IS NOT NULL
-    UNION ALL
-    SELECT queued.place
-    FROM (
-        SELECT c.ctid AS place
-        FROM decided AS d
-        JOIN candidates AS c ON c.marketplace = d.marketplace AND c.job_id = d.job_id AND c.cached_at <= d.covers
-        WHERE d.place IS NULL
-        FOR UPDATE OF c SKIP LOCKED
-    ) AS queued
-),
-dropped AS (
-    DELETE FROM candidates AS c USING gone WHERE c.ctid = gone.place
-)
-SELECT id, ((SELECT count(*) FROM spent) <> (SELECT count(*) FROM taken))::boolean AS overspent FROM inserted
+        unnest($3::uuid[]) AS id,
+        unnest($4::text[]) AS marketplace,
+        unnest($5::text[]) AS job_id,
+        unnest($6::timestamptz[]) AS cached_at,
+        unnest($7::bigint[]) AS amount_cents,
+        unnest($8::text[]) AS delivery_state
+) AS a
+CROSS JOIN LATERAL (
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
+    WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    LIMIT 1
+) AS p
+ORDER BY a.marketplace, a.job_id
+ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
+RETURNING id
 `
 
 type InsertBidsParams struct {
-	IDs                 []uuid.UUID  `json:"ids"`
-	Marketplaces        []string     `json:"marketplaces"`
-	JobIDs              []string     `json:"job_ids"`
-	CachedAts           []time.Time  `json:"cached_ats"`
-	Amounts             []int64      `json:"amounts"`
-	States              []string     `json:"states"`
-	Covers              []time.Time  `json:"covers"`
-	Places              []pgtype.TID `json:"places"`
-	RunID               *uuid.UUID   `json:"run_id"`
-	JudgedAt            time.Time    `json:"judged_at"`
-	CapMarketplaces     []string     `json:"cap_marketplaces"`
-	CapAccounts         []string     `json:"cap_accounts"`
-	Caps                []string     `json:"caps"`
-	CapCurrencies       []string     `json:"cap_currencies"`
-	CapZones            []string     `json:"cap_zones"`
-	OfCaps              []int64      `json:"of_caps"`
-	FirstShares         []int32      `json:"first_shares"`
-	DecidedMarketplaces []string     `json:"decided_marketplaces"`
-	DecidedJobIDs       []string     `json:"decided_job_ids"`
-	DecidedCovers       []time.Time  `json:"decided_covers"`
-	DecidedPlaces       []pgtype.TID `json:"decided_places"`
+	RunID        *uuid.UUID  `json:"run_id"`
+	JudgedAt     time.Time   `json:"judged_at"`
+	IDs          []uuid.UUID `json:"ids"`
+	Marketplaces []string    `json:"marketplaces"`
+	JobIDs       []string    `json:"job_ids"`
+	CachedAts    []time.Time `json:"cached_ats"`
+	Amounts      []int64     `json:"amounts"`
+	States       []string    `json:"states"`
 }
 
-type InsertBidsRow struct {
-	ID        uuid.UUID `json:"id"`
-	Overspent bool      `json:"overspent"`
-}
-
-// Inserts the bids, each owing its place from birth, and takes what is decided off the
-// queue. A posting refreshed since it was judged is left alone: it is judged again.
-//
-// What was inserted is taken from a share of each cap that applies: one that nobody holds,
-// so this waits for no one. Where there is none, overspent says so; the claim is undone then.
-// The places in the queue of what is decided. What a pass has taken it holds, so its place is
-// still the same. What was told by key may be queued: a refresh that arrived after the judgement
-// stays, its cached_at is newer than what the decision covers; and so does a candidate that a
-// pass holds: that pass will find it decided.
-func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]InsertBidsRow, error) {
+// Inserts the bids, each owing its place from birth, and tells which. A posting refreshed
+// since it was judged is left alone: it is judged again.
+func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, InsertBids,
+		arg.RunID,
+		arg.JudgedAt,
 		arg.IDs,
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.CachedAts,
 		arg.Amounts,
 		arg.States,
-		arg.Covers,
-		arg.Places,
-		arg.RunID,
-		arg.JudgedAt,
-		arg.CapMarketplaces,
-		arg.CapAccounts,
-		arg.Caps,
-		arg.CapCurrencies,
-		arg.CapZones,
-		arg.OfCaps,
-		arg.FirstShares,
-		arg.DecidedMarketplaces,
-		arg.DecidedJobIDs,
-		arg.DecidedCovers,
-		arg.DecidedPlaces,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []InsertBidsRow
+	var items []uuid.UUID
 	for rows.Next() {
-		var i InsertBidsRow
-		if err := rows.Scan(&i.ID, &i.Overspent); err != nil {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		items = append(items, i)
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -364,105 +295,78 @@ func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesPara
 
 const Judge = `-- name: Judge :many
 WITH clock AS MATERIALIZED (
-    SELECT coalesce($9::timestamptz, clock_timestamp()) AS now
+    SELECT coalesce($8::timestamptz, clock_timestamp()) AS now
 )
 SELECT
-    k.marketplace::text AS marketplace,
-    k.job_id::text AS job_id,
+    k.number::integer AS number,
     clock.now::timestamptz AS judged_at,
     (CASE
         WHEN coalesce(k.refreshed, p.cached_at) IS NULL THEN 'unknown'
         WHEN live.id IS NOT NULL THEN 'duplicate'
-        WHEN ended.status IN ('WON', 'LOST', 'REJECTED') THEN 'closed'
-        WHEN ended.status = 'WITHDRAWN' AND $1::boolean THEN 'closed'
-        WHEN touched.at > clock.now - $2::interval THEN 'recent'
+        WHEN past.status IN ('WON', 'LOST', 'REJECTED') THEN 'closed'
+        WHEN past.status = 'WITHDRAWN' AND $1::boolean THEN 'closed'
+        WHEN past.touched_at > clock.now - $2::interval THEN 'recent'
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - $3::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
     coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
-    coalesce(ended.status, '')::text AS ended_status,
+    coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
-    coalesce(content.title, '')::text AS title,
-    coalesce(content.url, '')::text AS url,
-    coalesce(p.currency, '')::text AS currency,
-    coalesce(content.pricing, '')::text AS pricing,
-    content.skills,
-    content.posted_at,
-    content.deadline,
-    content.bid_period_days,
-    coalesce(CASE WHEN $4::boolean THEN content.description END, '')::text AS description
+    coalesce(p.currency, '')::text AS currency
 FROM clock
 CROSS JOIN (
     SELECT
+        unnest($4::integer[]) AS number,
         unnest($5::text[]) AS marketplace,
         unnest($6::text[]) AS job_id,
         nullif(unnest($7::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
+    SELECT postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p ON true
-LEFT JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings AS c
-    WHERE $8::boolean AND c.marketplace = k.marketplace AND c.job_id = k.job_id
-    LIMIT 1
-) AS content ON true
 LEFT JOIN LATERAL (
     SELECT b.id FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
     LIMIT 1
 ) AS live ON true
 LEFT JOIN LATERAL (
-    SELECT b.status FROM bids AS b
+    SELECT b.status, max(greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp)) OVER () AS touched_at
+    FROM bids AS b
     WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
         AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
     ORDER BY b.created_at DESC, b.id DESC
     LIMIT 1
-) AS ended ON true
-LEFT JOIN LATERAL (
-    SELECT max(greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp))::timestamptz AS at
-    FROM bids AS b
-    WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
-        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
-) AS touched ON true
+) AS past ON true
 `
 
 type JudgeParams struct {
 	WithdrawnIsClosed bool          `json:"withdrawn_is_closed"`
 	RebidWindow       time.Duration `json:"rebid_window"`
 	PostingTTL        time.Duration `json:"posting_ttl"`
-	WithDescription   bool          `json:"with_description"`
+	Numbers           []int32       `json:"numbers"`
 	Marketplaces      []string      `json:"marketplaces"`
 	JobIDs            []string      `json:"job_ids"`
 	Refreshed         []time.Time   `json:"refreshed"`
-	WithContent       bool          `json:"with_content"`
 	Now               *time.Time    `json:"now"`
 }
 
 type JudgeRow struct {
-	Marketplace    string     `json:"marketplace"`
-	JobID          string     `json:"job_id"`
-	JudgedAt       time.Time  `json:"judged_at"`
-	Outcome        string     `json:"outcome"`
-	LiveBidID      uuid.UUID  `json:"live_bid_id"`
-	EndedStatus    string     `json:"ended_status"`
-	CachedAt       time.Time  `json:"cached_at"`
-	BudgetMinCents *int64     `json:"budget_min_cents"`
-	BudgetMaxCents *int64     `json:"budget_max_cents"`
-	BidAmountCents *int64     `json:"bid_amount_cents"`
-	Title          string     `json:"title"`
-	URL            string     `json:"url"`
-	Currency       string     `json:"currency"`
-	Pricing        string     `json:"pricing"`
-	Skills         []string   `json:"skills"`
-	PostedAt       *time.Time `json:"posted_at"`
-	Deadline       *time.Time `json:"deadline"`
-	BidPeriodDays  *int32     `json:"bid_period_days"`
-	Description    string     `json:"description"`
+	Number         int32     `json:"number"`
+	JudgedAt       time.Time `json:"judged_at"`
+	Outcome        string    `json:"outcome"`
+	LiveBidID      uuid.UUID `json:"live_bid_id"`
+	EndedStatus    string    `json:"ended_status"`
+	CachedAt       time.Time `json:"cached_at"`
+	BudgetMinCents *int64    `json:"budget_min_cents"`
+	BudgetMaxCents *int64    `json:"budget_max_cents"`
+	BidAmountCents *int64    `json:"bid_amount_cents"`
+	Currency       string    `json:"currency"`
 }
 
 // What stands against a bid on each posting, by one reading of the clock: the first that
@@ -470,18 +374,15 @@ type JudgeRow struct {
 // of its own after the lock, so that its snapshot sees what the last holder committed.
 //
 // Also the whole of a dry run: refreshed holds what a file says cached_at would become.
-//
-// What only the operator's own policy looks at is read and sent only where it does.
 func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error) {
 	rows, err := q.db.Query(ctx, Judge,
 		arg.WithdrawnIsClosed,
 		arg.RebidWindow,
 		arg.PostingTTL,
-		arg.WithDescription,
+		arg.Numbers,
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.Refreshed,
-		arg.WithContent,
 		arg.Now,
 	)
 	if err != nil {
@@ -492,8 +393,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 	for rows.Next() {
 		var i JudgeRow
 		if err := rows.Scan(
-			&i.Marketplace,
-			&i.JobID,
+			&i.Number,
 			&i.JudgedAt,
 			&i.Outcome,
 			&i.LiveBidID,
@@ -502,15 +402,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.BudgetMinCents,
 			&i.BudgetMaxCents,
 			&i.BidAmountCents,
-			&i.Title,
-			&i.URL,
 			&i.Currency,
-			&i.Pricing,
-			&i.Skills,
-			&i.PostedAt,
-			&i.Deadline,
-			&i.BidPeriodDays,
-			&i.Description,
 		); err != nil {
 			return nil, err
 		}
@@ -550,6 +442,85 @@ func (q *Queries) LockPostings(ctx context.Context, marketplaces []string, jobID
 	for rows.Next() {
 		var i LockPostingsRow
 		if err := rows.Scan(&i.Marketplace, &i.JobID, &i.Locked); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const PostingContents = `-- name: PostingContents :many
+SELECT
+    k.number::integer AS number,
+    p.title,
+    coalesce(p.url, '')::text AS url,
+    coalesce(p.pricing, '')::text AS pricing,
+    p.skills,
+    p.posted_at,
+    p.deadline,
+    p.bid_period_days,
+    (CASE WHEN $1::boolean THEN p.description ELSE '' END)::text AS description
+FROM (
+    SELECT
+        unnest($2::integer[]) AS number,
+        unnest($3::text[]) AS marketplace,
+        unnest($4::text[]) AS job_id
+) AS k
+CROSS JOIN LATERAL (
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
+    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    LIMIT 1
+) AS p
+`
+
+type PostingContentsParams struct {
+	WithDescription bool     `json:"with_description"`
+	Numbers         []int32  `json:"numbers"`
+	Marketplaces    []string `json:"marketplaces"`
+	JobIDs          []string `json:"job_ids"`
+}
+
+type PostingContentsRow struct {
+	Number        int32      `json:"number"`
+	Title         string     `json:"title"`
+	URL           string     `json:"url"`
+	Pricing       string     `json:"pricing"`
+	Skills        []string   `json:"skills"`
+	PostedAt      *time.Time `json:"posted_at"`
+	Deadline      *time.Time `json:"deadline"`
+	BidPeriodDays *int32     `json:"bid_period_days"`
+	Description   string     `json:"description"`
+}
+
+// What only the operator's own policy looks at, of postings that nothing else stands against.
+func (q *Queries) PostingContents(ctx context.Context, arg PostingContentsParams) ([]PostingContentsRow, error) {
+	rows, err := q.db.Query(ctx, PostingContents,
+		arg.WithDescription,
+		arg.Numbers,
+		arg.Marketplaces,
+		arg.JobIDs,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PostingContentsRow
+	for rows.Next() {
+		var i PostingContentsRow
+		if err := rows.Scan(
+			&i.Number,
+			&i.Title,
+			&i.URL,
+			&i.Pricing,
+			&i.Skills,
+			&i.PostedAt,
+			&i.Deadline,
+			&i.BidPeriodDays,
+			&i.Description,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -41,6 +41,43 @@ LEFT JOIN LATERAL (
     HAVING every(s.used IS NOT NULL)
 ) AS counted ON true;
 
+-- name: TakeShares :one
+-- Takes from a share of each cap: one that nobody holds, so this waits for no one. Tells how
+-- many of the caps had one with enough room.
+WITH held AS MATERIALIZED (
+    SELECT k.*, free.share
+    FROM (
+        SELECT m.*, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE ((@now::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        FROM (
+            SELECT
+                unnest(@marketplaces::text[]) AS marketplace,
+                unnest(@accounts::text[]) AS account,
+                unnest(@caps::text[]) AS cap,
+                unnest(@currencies::text[]) AS currency,
+                unnest(@zones::text[]) AS zone,
+                unnest(@of_caps::bigint[]) AS of_cap,
+                unnest(@first_shares::integer[]) AS first_share,
+                unnest(@amounts::bigint[]) AS amount
+        ) AS m
+    ) AS k
+    CROSS JOIN LATERAL (
+        SELECT s.share FROM spending AS s
+        WHERE s.marketplace = k.marketplace AND s.account = k.account AND s.cap = k.cap AND s.currency = k.currency
+            AND s.day = k.day AND s.share >= k.first_share AND s.of_cap = k.of_cap AND s.used + k.amount <= s.allotted
+        ORDER BY s.share
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ) AS free
+),
+taken AS (
+    UPDATE spending AS s SET used = s.used + held.amount
+    FROM held
+    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
+        AND s.day = held.day AND s.share = held.share
+    RETURNING s.share
+)
+SELECT count(*)::bigint FROM taken;
+
 -- name: LockSpending :exec
 -- Takes the caps as a whole, in key order, and begins their day where that is new. Waits
 -- for whoever decides exactly on one of them.

@@ -293,6 +293,73 @@ func (q *Queries) SpendingAccounts(ctx context.Context) ([]SpendingAccountsRow, 
 	return items, nil
 }
 
+const TakeShares = `-- name: TakeShares :one
+WITH held AS MATERIALIZED (
+    SELECT k.marketplace, k.account, k.cap, k.currency, k.zone, k.of_cap, k.first_share, k.amount, k.day, free.share
+    FROM (
+        SELECT m.marketplace, m.account, m.cap, m.currency, m.zone, m.of_cap, m.first_share, m.amount, CASE WHEN m.cap = 'live_bids' THEN '-infinity' ELSE (($1::timestamptz) AT TIME ZONE m.zone)::date END AS day
+        FROM (
+            SELECT
+                unnest($2::text[]) AS marketplace,
+                unnest($3::text[]) AS account,
+                unnest($4::text[]) AS cap,
+                unnest($5::text[]) AS currency,
+                unnest($6::text[]) AS zone,
+                unnest($7::bigint[]) AS of_cap,
+                unnest($8::integer[]) AS first_share,
+                unnest($9::bigint[]) AS amount
+        ) AS m
+    ) AS k
+    CROSS JOIN LATERAL (
+        SELECT s.share FROM spending AS s
+        WHERE s.marketplace = k.marketplace AND s.account = k.account AND s.cap = k.cap AND s.currency = k.currency
+            AND s.day = k.day AND s.share >= k.first_share AND s.of_cap = k.of_cap AND s.used + k.amount <= s.allotted
+        ORDER BY s.share
+        LIMIT 1
+        FOR UPDATE OF s SKIP LOCKED
+    ) AS free
+),
+taken AS (
+    UPDATE spending AS s SET used = s.used + held.amount
+    FROM held
+    WHERE s.marketplace = held.marketplace AND s.account = held.account AND s.cap = held.cap AND s.currency = held.currency
+        AND s.day = held.day AND s.share = held.share
+    RETURNING s.share
+)
+SELECT count(*)::bigint FROM taken
+`
+
+type TakeSharesParams struct {
+	Now          time.Time `json:"now"`
+	Marketplaces []string  `json:"marketplaces"`
+	Accounts     []string  `json:"accounts"`
+	Caps         []string  `json:"caps"`
+	Currencies   []string  `json:"currencies"`
+	Zones        []string  `json:"zones"`
+	OfCaps       []int64   `json:"of_caps"`
+	FirstShares  []int32   `json:"first_shares"`
+	Amounts      []int64   `json:"amounts"`
+}
+
+// Takes from a share of each cap: one that nobody holds, so this waits for no one. Tells how
+// many of the caps had one with enough room.
+func (q *Queries) TakeShares(ctx context.Context, arg TakeSharesParams) (int64, error) {
+	row := q.db.QueryRow(ctx, TakeShares,
+		arg.Now,
+		arg.Marketplaces,
+		arg.Accounts,
+		arg.Caps,
+		arg.Currencies,
+		arg.Zones,
+		arg.OfCaps,
+		arg.FirstShares,
+		arg.Amounts,
+	)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const UnknownZones = `-- name: UnknownZones :many
 SELECT z.zone::text AS zone
 FROM unnest($1::text[]) AS z(zone)

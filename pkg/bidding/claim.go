@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/arbitrageai/bidder/db"
@@ -188,8 +189,8 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	return nil
 }
 
-// decide judges what was locked, inserts the bids that nothing stands against, and finds
-// out who won where the insert found a writer that takes no locks.
+// decide judges what was locked, inserts the bids that nothing stands against, finds out who
+// won where the insert found a writer that takes no locks, and takes what is decided off the queue.
 func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) error {
 	judgedAt, err := c.judge(ctx, q, b, nil)
 	if err != nil {
@@ -202,10 +203,16 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) erro
 	if err := c.insert(ctx, q, b, judgedAt); err != nil {
 		return err
 	}
+	if err := c.takeShares(ctx, q, b, judgedAt); err != nil {
+		return err
+	}
 	if err := c.cutSpending(ctx, q, b, judgedAt); err != nil {
 		return err
 	}
 	if err := findWinners(ctx, q, b); err != nil {
+		return err
+	}
+	if err := drop(ctx, q, b); err != nil {
 		return err
 	}
 	if b.audit {
@@ -219,14 +226,13 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) erro
 func (c *Claimer) judge(
 	ctx context.Context, q *queries.Queries, b *batch, refreshed map[posting.Key]posting.Posting,
 ) (judgedAt time.Time, err error) {
-	marketplaces, jobIDs := keyArrays(b.attempts, open)
-	if len(jobIDs) == 0 {
+	numbers, marketplaces, jobIDs := numbered(b.attempts, open)
+	if len(numbers) == 0 {
 		return time.Time{}, nil
 	}
 	params := queries.JudgeParams{
 		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
-		WithContent: c.rules.Reads.Content, WithDescription: c.rules.Reads.Description,
-		Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
+		Numbers: numbers, Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
 	}
 	if refreshed != nil {
 		params.Refreshed = make([]time.Time, len(jobIDs)) // the zero time stands for none
@@ -238,41 +244,56 @@ func (c *Claimer) judge(
 	if err != nil {
 		return time.Time{}, fmt.Errorf("judge %d postings: %w", len(jobIDs), err)
 	}
-	byKey := make(map[posting.Key]queries.JudgeRow, len(rows))
+	postings := make([]posting.Posting, len(b.attempts))
 	for _, row := range rows {
-		byKey[posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}] = row
+		a, p := &b.attempts[row.Number], &postings[row.Number]
 		judgedAt = row.JudgedAt
+		a.Outcome, a.CachedAt, a.Currency = Outcome(row.Outcome), row.CachedAt, row.Currency
+		switch a.Outcome {
+		case Duplicate:
+			a.ExistingBidID = row.LiveBidID
+		case Closed:
+			a.Detail = strings.ToLower(row.EndedStatus)
+		}
+		*p = posting.Posting{
+			Key: a.Key, CachedAt: row.CachedAt, Currency: row.Currency,
+			BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents, Bid: &posting.Bid{AmountCents: row.BidAmountCents},
+		}
+	}
+	if err := c.readContents(ctx, q, b, postings); err != nil {
+		return time.Time{}, err
 	}
 	for i := range b.attempts {
-		if a := &b.attempts[i]; open(a) {
-			row := byKey[a.Key]
-			a.Outcome, a.CachedAt, a.Currency = Outcome(row.Outcome), row.CachedAt, row.Currency
-			p := cached(row)
-			if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(row.CachedAt) {
-				p, a.CachedAt, a.Currency = newer, newer.CachedAt, newer.Currency
-			}
-			switch a.Outcome {
-			case Duplicate:
-				a.ExistingBidID = row.LiveBidID
-			case Closed:
-				a.Detail = strings.ToLower(row.EndedStatus)
-			case "":
-				c.apply(ctx, a, p, b.amountCents, judgedAt)
-			}
+		a, p := &b.attempts[i], postings[i]
+		if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(p.CachedAt) {
+			p, a.CachedAt, a.Currency = newer, newer.CachedAt, newer.Currency
+		}
+		if open(a) {
+			c.apply(ctx, a, p, b.amountCents, judgedAt)
 		}
 	}
 	return judgedAt, nil
 }
 
-// cached is the judged posting, as far as it was read.
-func cached(row queries.JudgeRow) posting.Posting {
-	return posting.Posting{
-		Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, CachedAt: row.CachedAt,
-		Title: row.Title, Description: row.Description, URL: row.URL,
-		BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents, Currency: row.Currency, Pricing: row.Pricing,
-		Skills: row.Skills, PostedAt: row.PostedAt, Deadline: row.Deadline,
-		Bid: &posting.Bid{AmountCents: row.BidAmountCents, PeriodDays: row.BidPeriodDays},
+// readContents adds what only the operator's own policy looks at, if it does, to the postings
+// that nothing else stands against.
+func (c *Claimer) readContents(ctx context.Context, q *queries.Queries, b *batch, postings []posting.Posting) error {
+	if !c.rules.Reads.Content {
+		return nil
 	}
+	numbers, marketplaces, jobIDs := numbered(b.attempts, open)
+	rows, err := q.PostingContents(ctx, queries.PostingContentsParams{
+		WithDescription: c.rules.Reads.Description, Numbers: numbers, Marketplaces: marketplaces, JobIDs: jobIDs,
+	})
+	if err != nil {
+		return fmt.Errorf("read %d postings: %w", len(jobIDs), err)
+	}
+	for _, row := range rows {
+		p := &postings[row.Number]
+		p.Title, p.Description, p.URL, p.Pricing, p.Skills = row.Title, row.Description, row.URL, row.Pricing, row.Skills
+		p.PostedAt, p.Deadline, p.Bid.PeriodDays = row.PostedAt, row.Deadline, row.BidPeriodDays
+	}
+	return nil
 }
 
 func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amountCents *int64, now time.Time) {
@@ -293,19 +314,12 @@ func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amou
 	}
 }
 
-// insert writes the bids and takes what was decided off the queue. Attempts that nothing
-// stood against and that could not be inserted become Locked.
+// insert writes the bids. Attempts that nothing stood against and that could not be inserted
+// become Locked.
 func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	caps := capArrays(b.spending.shares)
-	params := queries.InsertBidsParams{
-		RunID: c.runID, JudgedAt: judgedAt,
-		CapMarketplaces: caps.marketplaces, CapAccounts: caps.accounts, Caps: caps.caps,
-		CapCurrencies: caps.currencies, CapZones: caps.zones, OfCaps: caps.limits, FirstShares: c.firstShares(b.spending.shares),
-	}
+	params := queries.InsertBidsParams{RunID: c.runID, JudgedAt: judgedAt}
 	for i := range b.attempts {
-		a := &b.attempts[i]
-		switch {
-		case a.Outcome == Claimed:
+		if a := &b.attempts[i]; a.Outcome == Claimed {
 			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
 			state := "pending"
 			if a.needsApproval {
@@ -317,39 +331,56 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 			params.CachedAts = append(params.CachedAts, a.CachedAt)
 			params.Amounts = append(params.Amounts, a.AmountCents)
 			params.States = append(params.States, state)
-			params.Covers = append(params.Covers, a.covers())
-			params.Places = append(params.Places, a.place)
-		case a.Outcome == Ineligible && b.amountCents != nil: // with that amount only
-		case a.Decided():
-			decide(&params, a)
 		}
 	}
-	if len(params.IDs) == 0 && len(params.DecidedJobIDs) == 0 {
+	if len(params.IDs) == 0 {
 		return nil
 	}
 	inserted, err := q.InsertBids(ctx, params)
 	if err != nil {
 		return fmt.Errorf("insert %d bids: %w", len(params.IDs), err)
 	}
-	if len(inserted) > 0 && inserted[0].Overspent {
-		c.forgetShares(b.spending.shares)
-		return errOverspent
+	if len(inserted) == len(params.IDs) {
+		return nil
 	}
 	for i := range b.attempts {
-		isOwn := func(row queries.InsertBidsRow) bool { return row.ID == b.attempts[i].BidID }
-		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.ContainsFunc(inserted, isOwn) {
+		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(inserted, a.BidID) {
 			a.Outcome, a.BidID = Locked, uuid.Nil
 		}
 	}
 	return nil
 }
 
-// decide adds a decided attempt to those that are to leave the queue.
-func decide(params *queries.InsertBidsParams, a *Attempt) {
-	params.DecidedMarketplaces = append(params.DecidedMarketplaces, a.Key.Marketplace)
-	params.DecidedJobIDs = append(params.DecidedJobIDs, a.Key.JobID)
-	params.DecidedCovers = append(params.DecidedCovers, a.covers())
-	params.DecidedPlaces = append(params.DecidedPlaces, a.place)
+// drop takes what was decided off the queue.
+func drop(ctx context.Context, q *queries.Queries, b *batch) error {
+	var (
+		taken                []pgtype.TID
+		marketplaces, jobIDs []string
+		covers               []time.Time
+	)
+	for i := range b.attempts {
+		a := &b.attempts[i]
+		switch {
+		case !a.Decided(), a.Outcome == Ineligible && b.amountCents != nil: // with that amount only
+		case a.place.Valid:
+			taken = append(taken, a.place)
+		default:
+			marketplaces = append(marketplaces, a.Key.Marketplace)
+			jobIDs = append(jobIDs, a.Key.JobID)
+			covers = append(covers, a.covers())
+		}
+	}
+	var err error
+	if len(taken) > 0 {
+		err = q.DropTaken(ctx, taken)
+	}
+	if err == nil && len(jobIDs) > 0 {
+		err = q.DropCandidates(ctx, marketplaces, jobIDs, covers)
+	}
+	if err != nil {
+		return fmt.Errorf("drop %d candidates: %w", len(taken)+len(jobIDs), err)
+	}
+	return nil
 }
 
 // covers says up to which cached_at a candidate is decided by this attempt. What a pass
@@ -373,15 +404,10 @@ func findWinners(ctx context.Context, q *queries.Queries, b *batch) error {
 	if err != nil {
 		return fmt.Errorf("find %d live bids: %w", len(jobIDs), err)
 	}
-	var params queries.InsertBidsParams // no bids: it takes what is decided by now off the queue
 	for _, row := range rows {
 		key := posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
 		a := &b.attempts[slices.IndexFunc(b.attempts, func(a Attempt) bool { return a.Key == key })]
 		a.Outcome, a.ExistingBidID = Duplicate, row.ID
-		decide(&params, a)
-	}
-	if _, err := q.InsertBids(ctx, params); err != nil {
-		return fmt.Errorf("drop %d candidates: %w", len(rows), err)
 	}
 	return nil
 }
@@ -429,6 +455,18 @@ func all(*Attempt) bool         { return true }
 func open(a *Attempt) bool      { return a.Outcome == "" }
 func outrun(a *Attempt) bool    { return a.Outcome == Locked && a.held }
 func undecided(a *Attempt) bool { return !a.Decided() }
+
+// numbered are the attempts that match: their places in the batch, and their keys.
+func numbered(attempts []Attempt, match func(*Attempt) bool) (numbers []int32, marketplaces, jobIDs []string) {
+	for i := range attempts {
+		if match(&attempts[i]) {
+			numbers = append(numbers, int32(i)) //nolint:gosec // a batch size
+			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)
+			jobIDs = append(jobIDs, attempts[i].Key.JobID)
+		}
+	}
+	return numbers, marketplaces, jobIDs
+}
 
 // keyArrays are the keys of the attempts that match, as the arrays that statements take.
 func keyArrays(attempts []Attempt, match func(*Attempt) bool) (marketplaces, jobIDs []string) {

@@ -24,7 +24,7 @@ var (
 type spending struct {
 	exact  map[meter]usage // locked as a whole: nobody else takes from them until the end
 	needs  map[meter]need  // of those, when they were locked
-	shares []meter         // the insert takes from a share of these
+	shares []meter         // what is inserted is taken from a share of each of these
 	cuts   map[meter]int32 // what was locked, and into how many shares it was cut
 	// deciding: no other worker of this claimer decides exactly until the end.
 	deciding bool
@@ -168,6 +168,32 @@ func readSpending(ctx context.Context, q *queries.Queries, meters []meter, at ti
 		used[meters[i]] = usage{row.Used, row.DayEnds}
 	}
 	return used, nil
+}
+
+// takeShares takes what was inserted from a free share of each cap that was not locked.
+func (c *Claimer) takeShares(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	inserted := c.needs(b)
+	meters := slices.DeleteFunc(slices.Clone(b.spending.shares), func(m meter) bool { return inserted[m].bids == 0 })
+	if len(meters) == 0 {
+		return nil
+	}
+	p := capArrays(meters)
+	params := queries.TakeSharesParams{
+		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+		OfCaps: p.limits, FirstShares: c.firstShares(meters),
+	}
+	for _, m := range meters {
+		params.Amounts = append(params.Amounts, inserted[m].amount)
+	}
+	taken, err := q.TakeShares(ctx, params)
+	if err != nil {
+		return fmt.Errorf("take shares of %d caps: %w", len(meters), err)
+	}
+	if taken < int64(len(meters)) {
+		c.forgetShares(meters)
+		return errOverspent
+	}
+	return nil
 }
 
 // cutSpending writes what is used of the locked caps after the insert, and cuts the rest.

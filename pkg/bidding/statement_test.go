@@ -23,7 +23,9 @@ func TestStatementFails(t *testing.T) {
 		tries  int    // candidates that were put back
 	}{
 		{name: "Judge", broken: queries.Judge, byHand: "failed database_error", inPass: "failed database_error, failed database_error, locked", tries: 2},
-		{name: "InsertBids", broken: queries.InsertBids, byHand: "failed database_error", inPass: "failed database_error, failed database_error, locked", tries: 2},
+		{name: "InsertBids", broken: queries.InsertBids, byHand: "failed database_error", inPass: "duplicate, failed database_error, locked", tries: 1},
+		{name: "DropTaken", broken: queries.DropTaken, byHand: "duplicate", inPass: "duplicate, claimed, locked"},
+		{name: "DropCandidates", broken: queries.DropCandidates, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "FindLiveBids", broken: queries.FindLiveBids, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "InsertDuplicates", broken: queries.InsertDuplicates, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "PostponeCandidates", broken: queries.PostponeCandidates, byHand: "duplicate", inPass: "duplicate, claimed, failed database_error", tries: 1},
@@ -62,12 +64,9 @@ func TestDropFails(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.cacheNow(t, job("1"))
-	inserts := 0
 	f.rewrite = func(sql string) string {
-		if sql == queries.InsertBids {
-			if inserts++; inserts == 2 { // the second one only drops
-				return "broken"
-			}
+		if sql == queries.DropCandidates {
+			return "broken"
 		}
 		return sql
 	}

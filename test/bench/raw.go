@@ -65,24 +65,12 @@ func newClaimer(pool *pgxpool.Pool, counters *bidding.Counters) *bidding.Claimer
 		bidding.Rules{PostingTTL: 24 * time.Hour, RebidWindow: 5 * time.Minute, Policy: bidding.Budget{}.Decide}, counters, uuid.Nil)
 }
 
-// drain claims all candidates, in batches, and counts bids. Each worker is a pass of its
-// own, so that its batches can be measured.
+// drain claims all candidates in one pass, and counts bids.
 func drain(ctx context.Context, pool *pgxpool.Pool, workers, size int) (sample, error) {
 	var counters bidding.Counters
-	claimer := newClaimer(pool, &counters)
-	batches := make([][]time.Duration, workers)
-	s, err := spread(workers, workers, func(_, i int) error {
-		last := time.Now()
-		return claimer.Pass(ctx, bidding.PassOptions{Workers: 1, Batch: size, Observe: func([]bidding.Attempt) {
-			now := time.Now()
-			batches[i] = append(batches[i], now.Sub(last))
-			last = now
-		}})
-	})
-	s.latencies = nil
-	for _, b := range batches {
-		s.latencies = append(s.latencies, b...)
-	}
+	started := time.Now()
+	err := newClaimer(pool, &counters).Pass(ctx, bidding.PassOptions{Workers: workers, Batch: size})
+	s := sample{elapsed: time.Since(started)}
 	counts := counters.Counts()
 	s.ops = int(counts.Outcomes[bidding.Claimed])
 	s.extra = map[string]float64{"wasted": 1 - float64(s.ops)/float64(max(counts.Attempts, 1))}
