@@ -30,18 +30,39 @@ WHERE NOT account_is_paused(owing.marketplace, owing.account)
 -- Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 -- armed it is what that POST said, whatever became of the posting: a repetition is the same
 -- to the byte.
+--
+-- Two ways to look, not one with an OR: that would be planned anew for every call. And whether
+-- the account is paused is asked as account_is_paused does, whose call costs more than all of it.
 WITH due AS MATERIALIZED (
-    SELECT b.id, (b.delivery_state = 'leased') AS abandoned
-    FROM bids AS b
-    WHERE b.marketplace = @marketplace AND b.account = @account
-        AND NOT account_is_paused(@marketplace, @account)
-        AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
-        AND b.next_attempt_at <= @due_by::timestamptz
-        AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-        AND (sqlc.narg('bid_id')::uuid IS NULL OR b.id = sqlc.narg('bid_id'))
-    ORDER BY b.next_attempt_at
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
+    SELECT next.id, next.abandoned
+    FROM (
+        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        FROM bids AS b
+        WHERE sqlc.narg('bid_id')::uuid IS NULL
+            AND b.marketplace = @marketplace AND b.account = @account
+            AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
+            AND b.next_attempt_at <= @due_by::timestamptz
+            AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
+            AND NOT EXISTS (
+                SELECT FROM accounts AS a
+                WHERE (a.marketplace, a.account) IN ((@marketplace, @account), (@marketplace, '*'), ('*', '*'))
+                    AND a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp()))
+        ORDER BY b.next_attempt_at
+        LIMIT 1
+        FOR UPDATE OF b SKIP LOCKED
+    ) AS next
+    UNION ALL
+    SELECT given.id, given.abandoned
+    FROM (
+        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        FROM bids AS b
+        WHERE b.id = sqlc.narg('bid_id')
+            AND b.delivery_state IN ('pending', 'leased')
+            AND b.next_attempt_at <= @due_by
+            AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
+            AND NOT account_is_paused(b.marketplace, b.account)
+        FOR UPDATE OF b SKIP LOCKED
+    ) AS given
 ),
 leased AS (
     UPDATE bids AS b
@@ -138,10 +159,11 @@ WITH armed AS (
         AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < @most::integer
         AND b.lease_expires_at > clock_timestamp() + @needed::interval
-        AND NOT account_is_paused(b.marketplace, b.account)
-        AND NOT (@at_gate::boolean AND EXISTS (
+        AND NOT EXISTS (
             SELECT FROM accounts AS a
-            WHERE a.marketplace = b.marketplace AND a.account = b.account AND a.next_slot > clock_timestamp()))
+            WHERE (a.marketplace, a.account) IN ((b.marketplace, b.account), (b.marketplace, '*'), ('*', '*'))
+                AND (a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp())
+                    OR @at_gate::boolean AND a.next_slot > clock_timestamp()))
         AND (b.place_posts > 0 OR EXISTS (
             SELECT FROM postings AS p
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id

@@ -34,10 +34,11 @@ WITH armed AS (
         AND b.status = 'ACTIVE' AND b.withdraw_requested_at IS NULL AND b.external_bid_id IS NULL
         AND b.place_posts < $3::integer
         AND b.lease_expires_at > clock_timestamp() + $4::interval
-        AND NOT account_is_paused(b.marketplace, b.account)
-        AND NOT ($5::boolean AND EXISTS (
+        AND NOT EXISTS (
             SELECT FROM accounts AS a
-            WHERE a.marketplace = b.marketplace AND a.account = b.account AND a.next_slot > clock_timestamp()))
+            WHERE (a.marketplace, a.account) IN ((b.marketplace, b.account), (b.marketplace, '*'), ('*', '*'))
+                AND (a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp())
+                    OR $5::boolean AND a.next_slot > clock_timestamp()))
         AND (b.place_posts > 0 OR EXISTS (
             SELECT FROM postings AS p
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
@@ -182,17 +183,35 @@ func (q *Queries) HoldsLease(ctx context.Context, iD uuid.UUID, token int64, nee
 
 const LeaseDelivery = `-- name: LeaseDelivery :one
 WITH due AS MATERIALIZED (
-    SELECT b.id, (b.delivery_state = 'leased') AS abandoned
-    FROM bids AS b
-    WHERE b.marketplace = $2 AND b.account = $3
-        AND NOT account_is_paused($2, $3)
-        AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
-        AND b.next_attempt_at <= $4::timestamptz
-        AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-        AND ($5::uuid IS NULL OR b.id = $5)
-    ORDER BY b.next_attempt_at
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
+    SELECT next.id, next.abandoned
+    FROM (
+        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        FROM bids AS b
+        WHERE $2::uuid IS NULL
+            AND b.marketplace = $3 AND b.account = $4
+            AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
+            AND b.next_attempt_at <= $5::timestamptz
+            AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
+            AND NOT EXISTS (
+                SELECT FROM accounts AS a
+                WHERE (a.marketplace, a.account) IN (($3, $4), ($3, '*'), ('*', '*'))
+                    AND a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp()))
+        ORDER BY b.next_attempt_at
+        LIMIT 1
+        FOR UPDATE OF b SKIP LOCKED
+    ) AS next
+    UNION ALL
+    SELECT given.id, given.abandoned
+    FROM (
+        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        FROM bids AS b
+        WHERE b.id = $2
+            AND b.delivery_state IN ('pending', 'leased')
+            AND b.next_attempt_at <= $5
+            AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
+            AND NOT account_is_paused(b.marketplace, b.account)
+        FOR UPDATE OF b SKIP LOCKED
+    ) AS given
 ),
 leased AS (
     UPDATE bids AS b
@@ -228,10 +247,10 @@ LEFT JOIN LATERAL (
 
 type LeaseDeliveryParams struct {
 	PostingTTL  time.Duration `json:"posting_ttl"`
+	BidID       *uuid.UUID    `json:"bid_id"`
 	Marketplace string        `json:"marketplace"`
 	Account     string        `json:"account"`
 	DueBy       time.Time     `json:"due_by"`
-	BidID       *uuid.UUID    `json:"bid_id"`
 	Lease       time.Duration `json:"lease"`
 }
 
@@ -290,13 +309,16 @@ type LeaseDeliveryRow struct {
 // Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 // armed it is what that POST said, whatever became of the posting: a repetition is the same
 // to the byte.
+//
+// Two ways to look, not one with an OR: that would be planned anew for every call. And whether
+// the account is paused is asked as account_is_paused does, whose call costs more than all of it.
 func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (LeaseDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, LeaseDelivery,
 		arg.PostingTTL,
+		arg.BidID,
 		arg.Marketplace,
 		arg.Account,
 		arg.DueBy,
-		arg.BidID,
 		arg.Lease,
 	)
 	var i LeaseDeliveryRow
