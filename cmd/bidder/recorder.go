@@ -41,7 +41,9 @@ type runCounters struct {
 // outlive the process.
 type recorder struct {
 	id         uuid.UUID
+	kind       string
 	startedAt  time.Time
+	began      time.Time // as startedAt, by this machine's clock
 	counters   bidding.Counters
 	deliveries delivery.Counters
 
@@ -57,7 +59,7 @@ type recorder struct {
 // startRun inserts the run and begins to record it.
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	host, _ := os.Hostname()
-	r := &recorder{id: uuid.Must(uuid.NewV7()), pool: s.pool, log: s.log, stopped: make(chan struct{})}
+	r := &recorder{id: uuid.Must(uuid.NewV7()), kind: kind, began: time.Now(), pool: s.pool, log: s.log, stopped: make(chan struct{})}
 	var err error
 	r.startedAt, err = queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
 		ID: r.id, Kind: kind, Host: host, Version: programVersion(),
@@ -122,10 +124,31 @@ func (r *recorder) json() json.RawMessage {
 	return encoded
 }
 
+// logEnd logs the one line of a run, when it has ended.
+func (r *recorder) logEnd(code int, duration time.Duration) {
+	counts, totals, refreshed := r.counters.Counts(), r.deliveries.Totals(), r.deliveries.Totals().Refreshed
+	attributes := []any{"run_id", r.id, "kind", r.kind, "exit_code", code, "duration", duration, "attempts", counts.Attempts}
+	for _, outcome := range bidding.Outcomes() {
+		if n := counts.Outcomes[outcome]; n > 0 {
+			attributes = append(attributes, string(outcome), n)
+		}
+	}
+	r.mu.Lock()
+	ingest := r.ingest
+	r.mu.Unlock()
+	if ingest != nil {
+		attributes = append(attributes, "lines_read", ingest.Read, "lines_rejected", ingest.Rejected)
+	}
+	r.log.Info("run finished", append(attributes, "placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done,
+		"again_later", totals.Place.Retry+totals.Withdraw.Retry, "looked_up", lookedUp(refreshed),
+		"looked_up_won", refreshed.Won, "looked_up_lost", refreshed.Lost, "looked_up_unseen", refreshed.Unseen, "for_person", totals.ForPerson)...)
+}
+
 // finish writes the final counters and the exit code that the run's error stands for.
 func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	r.stop()
 	<-r.stopped
+	defer func() { r.logEnd(code, time.Since(r.began)) }()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	finishedAt, err := queries.New(r.pool).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
