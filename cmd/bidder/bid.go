@@ -155,10 +155,11 @@ func (a *app) printBid(s *session, attempt bidding.Attempt) error {
 	if attempt.Detail != "" {
 		outcome += " (" + attempt.Detail + ")"
 	}
-	t.Field("outcome", terminal.Styled{Value: outcome + ": " + meanings[attempt.Outcome], Style: styles[string(attempt.Outcome)]})
+	meaning := meanings[attempt.Outcome]
 	if attempt.Outcome == bidding.Ineligible {
-		t.Field("because", s.reason(attempt))
+		meaning = s.reason(attempt)
 	}
+	t.Field("outcome", terminal.Styled{Value: outcome + ": " + meaning, Style: styles[string(attempt.Outcome)]})
 	if attempt.AmountCents > 0 {
 		t.Field("amount", money(&attempt.AmountCents, attempt.Currency))
 	}

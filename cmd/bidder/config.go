@@ -53,7 +53,7 @@ needed. Secrets are never shown.`,
 				if value == "" {
 					value = "-"
 				}
-				t.Row(s.Name, value, string(s.From), s.Meaning)
+				t.Row(s.Name, value, string(s.From), terminal.Styled{Value: s.Meaning, Style: terminal.Faint})
 			}
 			t.Print()
 			if !c.DatabaseURL.IsSet() && !c.Embedded {

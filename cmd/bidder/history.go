@@ -58,17 +58,25 @@ func story(e queries.BidEvent) string {
 	if kind != "" && said != "" {
 		said = kind + ": " + said
 	}
+	if result == "armed" { // what it says of the posting is in the posting
+		detail = nil
+	}
+	var facts []string
+	for _, fact := range []struct{ before, text string }{
+		{"attempt ", take("attempt")}, {"", take("code")}, {"HTTP ", take("http_status")},
+	} {
+		if fact.text != "" {
+			facts = append(facts, fact.before+fact.text)
+		}
+	}
 	for _, part := range []struct{ before, text, after string }{
 		{" as ", take("as"), ""},
 		{" in ", milliseconds(take("delay_ms")), ""},
-		{" (attempt ", take("attempt"), ")"},
-		{", its id there is ", take("external_bid_id"), ""},
-		{"; ", take("code"), ""},
-		{", HTTP ", take("http_status"), ""},
+		{", as ", take("external_bid_id"), ""},
+		{" (", strings.Join(facts, ", "), ")"},
 		{": ", take("message"), ""},
 		{": ", take("reason"), ""},
 		{": ", take("note"), ""},
-		{": ", take("title"), ""},
 	} {
 		if part.text != "" {
 			said += part.before + part.text + part.after

@@ -96,7 +96,7 @@ func (a *app) resumeAccounts(ctx context.Context, s *session, name string) error
 	for _, p := range before {
 		if name == everything || p.Marketplace == name {
 			lifted++
-			fmt.Fprintf(a.stderr, "Resumed %s, account %s; it was paused %s by %s: %s\n", p.Marketplace, p.Account, a.ago(p.PausedAt),
+			fmt.Fprintf(a.stderr, "Resumed %s, account %s: paused %s by %s (%s).\n", p.Marketplace, p.Account, a.moment(p.PausedAt),
 				terminal.Text(p.PausedBy), terminal.Text(p.Reason))
 		}
 	}

@@ -148,7 +148,8 @@ func (a *app) judgeLines(ctx context.Context, s *session, in *input) (policyRepo
 // verdict is a decision for people and programs.
 func (s *session) verdict(p posting.Posting, decision bidding.Decision) verdictJSON {
 	attempt := bidding.Attempt{
-		Key: p.Key, Outcome: bidding.Claimed, Detail: decision.Refused, AmountCents: decision.AmountCents, Rule: decision.Rule, Err: decision.Err,
+		Key: p.Key, Outcome: bidding.Claimed, Detail: decision.Refused, AmountCents: decision.AmountCents, Currency: p.Currency,
+		Rule: decision.Rule, Err: decision.Err,
 	}
 	v := verdictJSON{
 		Marketplace: p.Marketplace, JobID: p.JobID, Title: p.Title, Eligible: decision.Refused == "", Detail: textOrNull(decision.Refused),

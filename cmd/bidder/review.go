@@ -191,7 +191,9 @@ func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
 	t := a.screen.Fields()
 	t.Field("waits for", terminal.Styled{Value: item.Reason, Style: styles[*b.DeliveryState]})
 	t.Field("since", a.moment(item.Since))
-	t.Field("what to do", advice(item))
+	for i, line := range advice(item) {
+		t.Field([]string{"what to do", ""}[min(i, 1)], line)
+	}
 	if p != nil {
 		t.Field("title", p.Title)
 		t.Field("url", orDash(p.URL, plain))
@@ -213,19 +215,25 @@ func excerpt(s string) string {
 	return s
 }
 
-// advice says what a person can do with an item.
-func advice(item reviewItem) string {
+// advice says what a person can do with an item, and how, a line for each.
+func advice(item reviewItem) []string {
+	do := func(command, arguments string) string {
+		return strings.TrimSpace("bidder " + command + " " + item.Bid.ID.String() + " " + arguments)
+	}
 	switch {
 	case item.Reason == reasonApproval:
-		return "bidder review approve, or bidder withdraw"
+		return []string{do("review approve", ""), "or: " + do("withdraw", "--reason TEXT")}
 	case item.Kind == delivery.Place && item.Bid.ExternalBidID != nil:
-		return "look at the marketplace, then: bidder review resolve --as placed:ID (it is still live), won, lost, rejected or withdrawn; or bidder review retry to look it up again: it is never sent again"
-	case item.Kind == "withdraw":
-		return "take it back there by hand, then: bidder review resolve --as withdrawn (or won, lost, rejected)"
-	case item.Reason == "no_api":
-		return "send it by hand, then: bidder review resolve --as placed:ID (or not-placed)"
+		return []string{
+			"look at the marketplace, then: " + do("review resolve", "--as placed:ID (it is still live), won, lost, rejected or withdrawn"),
+			"or, to look it up again (it is never sent again): " + do("review retry", ""),
+		}
+	case item.Kind == delivery.Withdraw:
+		return []string{"take it back there by hand, then: " + do("review resolve", "--as withdrawn (or won, lost, rejected)")}
+	case item.Reason == delivery.ReasonNoAPI:
+		return []string{"send it by hand, then: " + do("review resolve", "--as placed:ID (or not-placed)")}
 	default:
-		return "look at the marketplace, then: bidder review resolve --as placed:ID or not-placed; or bidder review retry"
+		return []string{"look at the marketplace, then: " + do("review resolve", "--as placed:ID (or not-placed)"), "or: " + do("review retry", "")}
 	}
 }
 
