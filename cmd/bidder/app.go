@@ -151,7 +151,7 @@ func (a *app) helpCommand() *cobra.Command {
 			}
 			a.started = true
 			found.InitDefaultHelpFlag()
-			return found.Help() //nolint:wrapcheck // stdout's own
+			return found.Help()
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var names []string

@@ -85,7 +85,7 @@ func (a *app) printChecks(checks []check) {
 		}
 	}
 	t.Print()
-	fmt.Fprintf(a.stdout, "\n%d errors, %d warnings, %d checks ok\n", counts[levelError], counts[levelWarning], counts[levelOK])
+	fmt.Fprintf(a.stdout, "\nerrors: %d, warnings: %d, ok: %d\n", counts[levelError], counts[levelWarning], counts[levelOK])
 }
 
 // examination collects the findings.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -340,11 +339,16 @@ func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, s
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, status), result)
 	}
+	a.printFreelancer(status)
+	return result
+}
+
+func (a *app) printFreelancer(status freelancerStatus) {
 	t := a.screen.Fields()
 	t.Field("marketplace", status.Marketplace)
 	t.Field("host", status.Host)
 	if status.SignedIn {
-		t.Field("signed in as", fmt.Sprintf("%s (%d)", cmp.Or(user.Username, "-"), user.ID))
+		t.Field("signed in as", fmt.Sprintf("%s (%d)", orDash(status.Username, plain), *status.UserID))
 	} else {
 		t.Field("signed in as", terminal.Styled{Value: "nobody that the site knows", Style: terminal.Bad})
 	}
@@ -354,5 +358,4 @@ func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, s
 		t.Field("renewal", "without an answer since "+a.moment(*status.UnansweredAt))
 	}
 	t.Print()
-	return result
 }

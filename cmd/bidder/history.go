@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -51,46 +52,44 @@ func story(e queries.BidEvent) string {
 		return fmt.Sprint(value)
 	}
 	kind, result := take("kind"), take("result")
-	said, known := results[result]
-	if !known {
-		said = result
-	}
-	if kind != "" && said != "" {
-		said = kind + ": " + said
-	}
+	said := []string{cmp.Or(results[result], result)}
 	if result == "armed" { // what it says of the posting is in the posting
-		detail = nil
+		clear(detail)
 	}
-	var facts []string
-	for _, fact := range []struct{ before, text string }{
-		{"attempt ", take("attempt")}, {"", take("code")}, {"HTTP ", take("http_status")},
-	} {
-		if fact.text != "" {
-			facts = append(facts, fact.before+fact.text)
+	add := func(before, text, after string) {
+		if text != "" {
+			said = append(said, before+text+after)
 		}
 	}
-	for _, part := range []struct{ before, text, after string }{
-		{" as ", take("as"), ""},
-		{" in ", milliseconds(take("delay_ms")), ""},
-		{", as ", take("external_bid_id"), ""},
-		{" (", strings.Join(facts, ", "), ")"},
-		{": ", take("message"), ""},
-		{": ", take("reason"), ""},
-		{": ", take("note"), ""},
-	} {
-		if part.text != "" {
-			said += part.before + part.text + part.after
-		}
+	add(" as ", take("as"), "")
+	add(" in ", milliseconds(take("delay_ms")), "")
+	add(", as ", take("external_bid_id"), "")
+	add(" (", facts("attempt ", take("attempt"), "", take("code"), "HTTP ", take("http_status")), ")")
+	for _, key := range []string{"message", "reason", "note"} {
+		add(": ", take(key), "")
 	}
 	for _, key := range slices.Sorted(maps.Keys(detail)) {
-		if text := take(key); text != "" {
-			said += ", " + key + " " + text
-		}
+		add(", "+key+" ", take(key), "")
+	}
+	text := strings.TrimLeft(strings.Join(said, ""), ":, ")
+	if kind != "" {
+		text = kind + ": " + text
 	}
 	if e.ToStatus != nil {
-		said = strings.TrimSuffix(fmt.Sprintf("%s to %s; %s", orDash(e.FromStatus, plain), *e.ToStatus, strings.TrimPrefix(said, ": ")), "; ")
+		text = strings.TrimSuffix(orDash(e.FromStatus, plain)+" to "+*e.ToStatus+"; "+text, "; ")
 	}
-	return strings.TrimLeft(said, ":;, ")
+	return text
+}
+
+// facts lists those that are known, each after its name.
+func facts(namesAndTexts ...string) string {
+	var known []string
+	for pair := range slices.Chunk(namesAndTexts, 2) {
+		if pair[1] != "" {
+			known = append(known, pair[0]+pair[1])
+		}
+	}
+	return strings.Join(known, ", ")
 }
 
 // milliseconds is a number of them as a duration, or "" for none.

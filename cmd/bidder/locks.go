@@ -105,17 +105,21 @@ func (a *app) locks(cmd *cobra.Command) error {
 	if a.output == "json" {
 		return printJSON(a.stdout, page)
 	}
-	if len(page.Items) == 0 {
+	a.printLocks(page.Items)
+	return nil
+}
+
+func (a *app) printLocks(locks []lockJSON) {
+	if len(locks) == 0 {
 		fmt.Fprintln(a.stdout, "No posting is locked.")
-		return nil
+		return
 	}
 	t := a.screen.Table(
 		terminal.Column{Name: "posting", Min: 24, Wrap: true}, terminal.Column{Name: "pid", Right: true},
 		terminal.Column{Name: "application", Min: 14, Wrap: true}, terminal.Column{Name: "since"},
 	)
-	for _, lock := range page.Items {
+	for _, lock := range locks {
 		t.Row(keyID(lock.Marketplace, lock.JobID), lock.PID, lock.ApplicationName, a.ago(lock.Since))
 	}
 	t.Print()
-	return nil
 }

@@ -70,6 +70,14 @@ when one marketplace is resumed.`,
 	}
 }
 
+// orAll is a marketplace or an account for people.
+func orAll(name string) string {
+	if name == everything {
+		return "all"
+	}
+	return name
+}
+
 // doubt tells of a name that may be mistaken. It is no error: a pause may come first.
 func (a *app) doubt(ctx context.Context, s *session, name string) error {
 	if _, named := s.Marketplaces[name]; named || name == everything {
@@ -79,7 +87,7 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 	if err == nil && len(bids) == 0 {
 		fmt.Fprintf(a.stderr, "Note: %s is not in the configuration, and no bid is on it: is the name right?\n", name)
 	}
-	return err //nolint:wrapcheck // changePause says what was done
+	return err
 }
 
 // resumeAccounts lifts pauses, and says which they were.
@@ -90,13 +98,13 @@ func (a *app) resumeAccounts(ctx context.Context, s *session, name string) error
 		return fmt.Errorf("list what is paused: %w", err)
 	}
 	if _, err := q.ResumeAccounts(ctx, name); err != nil {
-		return err //nolint:wrapcheck // changePause says what was done
+		return err
 	}
 	lifted := 0
 	for _, p := range before {
 		if name == everything || p.Marketplace == name {
 			lifted++
-			fmt.Fprintf(a.stderr, "Resumed %s, account %s: paused %s by %s (%s).\n", p.Marketplace, p.Account, a.moment(p.PausedAt),
+			fmt.Fprintf(a.stderr, "Resumed %s, account %s: paused %s by %s (%s).\n", orAll(p.Marketplace), orAll(p.Account), a.moment(p.PausedAt),
 				terminal.Text(p.PausedBy), terminal.Text(p.Reason))
 		}
 	}
@@ -150,7 +158,7 @@ func (a *app) changePause(cmd *cobra.Command, args []string, what string, change
 		terminal.Column{Name: "by", Min: 8, Wrap: true}, terminal.Column{Name: "reason", Min: 24, Wrap: true},
 	)
 	for _, p := range items.Items {
-		t.Row(p.Marketplace, p.Account, a.ago(p.Since), orDash(p.Until, a.ago), p.By, p.Reason)
+		t.Row(orAll(p.Marketplace), orAll(p.Account), a.ago(p.Since), orDash(p.Until, a.ago), p.By, p.Reason)
 	}
 	t.Print()
 	return nil

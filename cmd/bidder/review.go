@@ -196,8 +196,12 @@ func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
 	}
 	if p != nil {
 		t.Field("title", p.Title)
-		t.Field("url", orDash(p.URL, plain))
-		t.Field("description", excerpt(p.Description))
+		if p.URL != nil {
+			t.Field("url", *p.URL)
+		}
+		if p.Description != "" {
+			t.Field("description", excerpt(p.Description))
+		}
 	}
 	t.Print()
 	fmt.Fprintln(a.stdout)

@@ -90,8 +90,7 @@ func (s Screen) Say(bullet, text string) {
 // Exact is a time to the second, in UTC.
 func Exact(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
-// Ago says how far t is from now, roughly: "3 min ago", "in 2 h". What is more than a month
-// away is a date.
+// Ago says how far t is from now, roughly: "3 min ago", "in 2 h".
 func Ago(t, now time.Time) string {
 	d := now.Sub(t)
 	form := "%d %s ago"
@@ -108,8 +107,7 @@ func Ago(t, now time.Time) string {
 		return fmt.Sprintf(form, d/time.Minute, "min")
 	case d < 2*day:
 		return fmt.Sprintf(form, d/time.Hour, "h")
-	case d < 31*day:
+	default:
 		return fmt.Sprintf(form, d/day, "days")
 	}
-	return t.UTC().Format(time.DateOnly)
 }
