@@ -102,6 +102,9 @@ processes try at the same time. Postgres is the only coordinator.
 Every setting is an environment variable, and many are flags too; flags win.
 ` + "`bidder config check`" + ` lists them all with their values and where those come from.
 
+Reports fit the terminal, or the width that COLUMNS says; what is piped is not cut.
+NO_COLOR forbids colours. Characters that cannot be seen are shown as <U+200B>.
+
 Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 3 done with something for a person (what manual marketplaces hand over and
 approvals aside), 4 database not usable (run again later),

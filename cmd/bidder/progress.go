@@ -127,7 +127,7 @@ func (a *app) progress(total int64, what string, options ...progressbar.Option) 
 	}
 	options = append(options, progressbar.OptionSetDescription(terminal.Text(what)), progressbar.OptionSetWriter(barWriter{a.line}), progressbar.OptionSetWidth(20),
 		progressbar.OptionThrottle(progressEvery), progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(false),
-		progressbar.OptionUseANSICodes(true), progressbar.OptionSetSpinnerChangeInterval(0))
+		progressbar.OptionUseANSICodes(true), progressbar.OptionSetRenderBlankState(true), progressbar.OptionSetSpinnerChangeInterval(0))
 	return progress{bar: progressbar.NewOptions64(total, options...), line: a.line}
 }
 
