@@ -228,7 +228,23 @@ func (a *app) logger(c config.Config) *slog.Logger {
 	if c.LogFormat == "json" || c.LogFormat == "" && !a.logsText {
 		return slog.New(slog.NewJSONHandler(jsonWriter{a.stderr}, options))
 	}
+	options.ReplaceAttr = forPeople
 	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// forPeople is durationsInMS for a terminal, where text from outside must do no harm.
+func forPeople(groups []string, attr slog.Attr) slog.Attr {
+	attr = durationsInMS(groups, attr)
+	err, isError := attr.Value.Any().(error)
+	switch {
+	case attr.Key == "job_id" || attr.Key == "external_bid_id":
+		attr.Value = slog.StringValue(terminal.ID(attr.Value.String()).String())
+	case isError:
+		attr.Value = slog.StringValue(terminal.Text(err.Error()))
+	case attr.Value.Kind() == slog.KindString:
+		attr.Value = slog.StringValue(terminal.Text(attr.Value.String()))
+	}
+	return attr
 }
 
 // durationsInMS logs durations as whole milliseconds, and says so in their names.

@@ -62,12 +62,12 @@ func resets(u bidding.CapUsage) string {
 	return exactTime(*u.ResetsAt)
 }
 
-func printCaps(screen terminal.Screen, usage []bidding.CapUsage) {
+func (a *app) printCaps(usage []bidding.CapUsage) {
 	if len(usage) == 0 {
 		return
 	}
-	fmt.Fprintln(screen)
-	t := screen.Table(
+	fmt.Fprintln(a.stdout)
+	t := a.screen.Table(
 		terminal.Column{Name: "marketplace"}, terminal.Column{Name: "cap"}, terminal.Column{Name: "used", Right: true},
 		terminal.Column{Name: "of", Right: true}, terminal.Column{Name: "resets"},
 	)
@@ -76,7 +76,11 @@ func printCaps(screen terminal.Screen, usage []bidding.CapUsage) {
 		if u.Used >= u.Limit {
 			used.Style = terminal.Warn
 		}
-		t.Row(u.Marketplace, u.Cap, used, capText(u, u.Limit), resets(u))
+		again := resets(u)
+		if u.ResetsAt != nil {
+			again = a.moment(*u.ResetsAt)
+		}
+		t.Row(u.Marketplace, u.Cap, used, capText(u, u.Limit), again)
 	}
 	t.Print()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -192,7 +193,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		if size < 0 {
 			reader = interruptible(ctx, reader)
 		}
-		bar := a.byteProgress("reading "+name, size)
+		bar := a.byteProgress("reading "+filepath.Base(name), size)
 		d := posting.NewDecoder(io.TeeReader(reader, bar), options)
 		observer := posting.Observer{Rejected: func(r *posting.Reject) error {
 			return a.rejected(s, in, name, &report, r)

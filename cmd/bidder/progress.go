@@ -92,6 +92,18 @@ func (a *app) dueDeliveries(ctx context.Context, s *session) int64 {
 	return cmp.Or(total, unknownTotal)
 }
 
+// dueChecks is how many live bids a pass will look up, about, if there is anybody to be told.
+func (a *app) dueChecks(ctx context.Context, engine *delivery.Engine) int64 {
+	if a.line == nil {
+		return unknownTotal
+	}
+	due, err := engine.DueChecks(ctx)
+	if err != nil {
+		return unknownTotal
+	}
+	return cmp.Or(due, unknownTotal)
+}
+
 // delivered is how many deliveries were attempted.
 func delivered(totals delivery.Totals) (n int64) {
 	for _, c := range []delivery.Counts{totals.Place, totals.Withdraw} {
@@ -108,12 +120,15 @@ func lookedUp(r delivery.Refreshed) int64 {
 // unknownTotal shows work without an end.
 const unknownTotal = -1
 
+// longestWork is how much of its name is shown, in columns: all has to fit 80.
+const longestWork = 28
+
 // progressEvery is how often it is drawn.
 const progressEvery = 100 * time.Millisecond
 
 // byteProgress is for work of size bytes, or of unknownTotal.
 func (a *app) byteProgress(what string, size int64) progress {
-	return a.progress(size, what, progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true))
+	return a.progress(size, what, progressbar.OptionShowBytes(true))
 }
 
 // countProgress is for total things of a kind, or for unknownTotal.
@@ -125,8 +140,9 @@ func (a *app) progress(total int64, what string, options ...progressbar.Option) 
 	if a.line == nil {
 		return progress{}
 	}
-	options = append(options, progressbar.OptionSetDescription(terminal.Text(what)), progressbar.OptionSetWriter(barWriter{a.line}), progressbar.OptionSetWidth(20),
+	options = append(options, progressbar.OptionSetDescription(terminal.Cut(terminal.Text(what), longestWork)), progressbar.OptionSetWriter(barWriter{a.line}), progressbar.OptionSetWidth(10),
 		progressbar.OptionThrottle(progressEvery), progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionShowTotalBytes(total != unknownTotal),
 		progressbar.OptionUseANSICodes(true), progressbar.OptionSetRenderBlankState(true), progressbar.OptionSetSpinnerChangeInterval(0))
 	return progress{bar: progressbar.NewOptions64(total, options...), line: a.line}
 }

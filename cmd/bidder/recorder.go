@@ -124,24 +124,35 @@ func (r *recorder) json() json.RawMessage {
 	return encoded
 }
 
-// logEnd logs the one line of a run, when it has ended.
+// logEnd logs the one line of a run, when it has ended: what is not 0 of what it counted.
 func (r *recorder) logEnd(code int, duration time.Duration) {
-	counts, totals, refreshed := r.counters.Counts(), r.deliveries.Totals(), r.deliveries.Totals().Refreshed
-	attributes := []any{"run_id", r.id, "kind", r.kind, "exit_code", code, "duration", duration, "attempts", counts.Attempts}
-	for _, outcome := range bidding.Outcomes() {
-		if n := counts.Outcomes[outcome]; n > 0 {
-			attributes = append(attributes, string(outcome), n)
+	attributes := []any{"run_id", r.id, "kind", r.kind, "exit_code", code, "duration", duration}
+	count := func(name string, n int64) {
+		if n > 0 {
+			attributes = append(attributes, name, n)
 		}
 	}
 	r.mu.Lock()
-	ingest := r.ingest
-	r.mu.Unlock()
-	if ingest != nil {
-		attributes = append(attributes, "lines_read", ingest.Read, "lines_rejected", ingest.Rejected)
+	if r.ingest != nil {
+		count("lines_read", r.ingest.Read)
+		count("lines_rejected", r.ingest.Rejected)
 	}
-	r.log.Info("run finished", append(attributes, "placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done,
-		"again_later", totals.Place.Retry+totals.Withdraw.Retry, "looked_up", lookedUp(refreshed),
-		"looked_up_won", refreshed.Won, "looked_up_lost", refreshed.Lost, "looked_up_unseen", refreshed.Unseen, "for_person", totals.ForPerson)...)
+	r.mu.Unlock()
+	counts, totals := r.counters.Counts(), r.deliveries.Totals()
+	count("attempts", counts.Attempts)
+	for _, outcome := range bidding.Outcomes() {
+		count(string(outcome), counts.Outcomes[outcome])
+	}
+	count("placed", totals.Place.Done)
+	count("withdrawn", totals.Withdraw.Done)
+	count("again_later", totals.Place.Retry+totals.Withdraw.Retry)
+	count("looked_up", lookedUp(totals.Refreshed))
+	count("won", totals.Refreshed.Won)
+	count("lost", totals.Refreshed.Lost)
+	count("not_seen", totals.Refreshed.Unseen)
+	count("recovered", totals.Recovered)
+	count("for_person", totals.ForPerson)
+	r.log.Info("run finished", attributes...)
 }
 
 // finish writes the final counters and the exit code that the run's error stands for.

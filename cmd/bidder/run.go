@@ -187,7 +187,7 @@ func (a *app) deliver(ctx context.Context, s *session, recorder *recorder) error
 	if err != nil {
 		return err
 	}
-	stop = a.countProgress("looking up live bids", "look-ups", -1).follow(ctx, func() int64 { return lookedUp(totals().Refreshed) })
+	stop = a.countProgress("looking up live bids", "look-ups", a.dueChecks(ctx, engine)).follow(ctx, func() int64 { return lookedUp(totals().Refreshed) })
 	err = engine.Refresh(ctx, s.Workers)
 	stop()
 	if err != nil {

@@ -269,9 +269,13 @@ func (a *app) reportScan(s *session, report scan.Report, problem error, printed 
 	if report.Paused {
 		s.log.Warn("the account is paused, so the search was not continued; `bidder resume` ends the pause", "pages", report.Pages)
 	}
+	skipped := int64(0)
+	for _, n := range report.Skipped {
+		skipped += n
+	}
 	switch {
 	case printed:
-		s.log.Info("scan finished", "printed", report.Read, "skipped", report.Skipped, "found", report.Found, "pages", report.Pages, "calls", report.Calls)
+		s.log.Info("scan finished", "printed", report.Read, "skipped", skipped, "found", report.Found, "pages", report.Pages, "calls", report.Calls)
 		return problem
 	case problem != nil && report.Pages == 0:
 		return problem // nothing was read
@@ -279,10 +283,6 @@ func (a *app) reportScan(s *session, report scan.Report, problem error, printed 
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
 	t := a.screen.Table(terminal.Numbers("read", "accepted", "updated", "unchanged", "rejected", "skipped", "found", "pages", "calls")...)
-	skipped := int64(0)
-	for _, n := range report.Skipped {
-		skipped += n
-	}
 	t.Row(report.Read, report.Accepted, report.Updated, report.Unchanged, report.Rejected, skipped, report.Found, report.Pages, report.Calls)
 	t.Print()
 	if skipped > 0 {

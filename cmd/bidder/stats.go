@@ -140,7 +140,7 @@ func (a *app) printStats(report statsReport) {
 	}
 	t.Print()
 	printDeliveries(a.screen, report.Deliveries, report.Refreshed)
-	printCaps(a.screen, report.Caps)
+	a.printCaps(report.Caps)
 }
 
 // refreshResults are what look-ups of live bids come to, by their names in JSON.

@@ -22,8 +22,8 @@ type Screen struct {
 }
 
 // NewScreen finds out what w is: a terminal, or a file or pipe, whose lines are as long as
-// they are. Of the environment COLUMNS sets the width of either, NO_COLOR and TERM=dumb
-// forbid colours, and CLICOLOR_FORCE wants them in files and pipes too.
+// they are. Of the environment COLUMNS sets the width of either, NO_COLOR and a TERM that
+// is dumb or not set forbid colours, and CLICOLOR_FORCE wants them in files and pipes too.
 func NewScreen(w io.Writer, environ []string) Screen {
 	variables := map[string]string{}
 	for _, variable := range environ {

@@ -189,7 +189,7 @@ func (t *Table) printLine(out *strings.Builder, row []cell, line []placed, inden
 		case c.Wrap || c.Min == 0:
 			parts[i] = wrap(text, p.width)
 		default:
-			parts[i] = []string{cut(text, p.width)}
+			parts[i] = []string{Cut(text, p.width)}
 		}
 		height = max(height, len(parts[i]))
 	}

@@ -143,8 +143,8 @@ func isASCII(b []byte) bool {
 // width is how many columns s takes.
 func width(s string) int { return uniseg.StringWidth(s) }
 
-// cut shortens s to at most so many columns, at the end of a character.
-func cut(s string, columns int) string {
+// Cut shortens s to at most so many columns, at the end of a character.
+func Cut(s string, columns int) string {
 	if width(s) <= columns {
 		return s
 	}

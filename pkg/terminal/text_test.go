@@ -146,7 +146,7 @@ func TestCutAndWrap(t *testing.T) {
 		{"日", 1, "…", []string{"日"}},
 		{"", 3, "", []string{""}},
 	} {
-		if got := cut(tt.text, tt.columns); got != tt.cut {
+		if got := Cut(tt.text, tt.columns); got != tt.cut {
 			t.Errorf("cut %q to %d: got %q, want %q", tt.text, tt.columns, got, tt.cut)
 		}
 		if got := wrap(tt.text, tt.columns); strings.Join(got, "|") != strings.Join(tt.wrapped, "|") {
