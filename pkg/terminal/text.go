@@ -153,13 +153,26 @@ func Cut(s string, columns int) string {
 	for s != "" {
 		var cluster string
 		var w int
-		cluster, s, w, state = uniseg.FirstGraphemeClusterInString(s, state)
+		cluster, s, w, _, state = next(s, columns, state)
 		if used += w; used > columns {
 			break
 		}
 		out.WriteString(cluster)
 	}
 	return strings.TrimRight(out.String(), " ") + "…"
+}
+
+// escapeWidth is how wide the escape of a character is at most.
+const escapeWidth = len("<U+10FFFF>")
+
+// next takes the first character off s, and says how wide it is and whether a line may end
+// after it. An escape is one character, where there is room for it.
+func next(s string, columns, state int) (cluster, rest string, w int, breaks bool, newState int) {
+	if end := strings.IndexByte(s, '>') + 1; isEscape(s) && end > 0 && end <= escapeWidth && columns >= escapeWidth {
+		return s[:end], s[end:], end, false, -1
+	}
+	cluster, rest, boundaries, newState := uniseg.StepString(s, state)
+	return cluster, rest, boundaries >> uniseg.ShiftWidth, boundaries&uniseg.MaskLine != uniseg.LineDontBreak, newState
 }
 
 // wrap breaks s into lines of at most so many columns, between words where it can.
@@ -174,9 +187,9 @@ func wrap(s string, columns int) []string {
 	}
 	for s != "" {
 		var cluster string
-		var boundaries int
-		cluster, s, boundaries, state = uniseg.StepString(s, state)
-		w := boundaries >> uniseg.ShiftWidth
+		var w int
+		var breaks bool
+		cluster, s, w, breaks, state = next(s, columns, state)
 		if cluster != " " && used+length+w > columns { // a space may hang over
 			if used > 0 {
 				end()
@@ -187,7 +200,7 @@ func wrap(s string, columns int) []string {
 			}
 		}
 		word, length = word+cluster, length+w
-		if boundaries&uniseg.MaskLine != uniseg.LineDontBreak {
+		if breaks {
 			line, used, word, length = line+word, used+length, "", 0
 		}
 	}

@@ -145,6 +145,7 @@ func TestCutAndWrap(t *testing.T) {
 		{"x 0123456789", 6, "x 012…", []string{"x", "012345", "6789"}},
 		{"日", 1, "…", []string{"日"}},
 		{"", 3, "", []string{""}},
+		{"abcdef<U+202E>x", 10, "abcdef…", []string{"abcdef", "<U+202E>x"}},
 	} {
 		if got := Cut(tt.text, tt.columns); got != tt.cut {
 			t.Errorf("cut %q to %d: got %q, want %q", tt.text, tt.columns, got, tt.cut)
