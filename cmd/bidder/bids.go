@@ -197,6 +197,7 @@ func (a *app) printBidFields(b queries.Bid) {
 		{"period", orDash(b.PeriodDays, func(d int32) string { return fmt.Sprintf("%d days", d) })},
 		{"proposal", orDash(b.Proposal, plain)},
 		{"owes", owes(b)},
+		{"for a person", orDash(b.ReviewReason, plain)},
 		{"next attempt", orDash(b.NextAttemptAt, a.moment)},
 		{"external id", terminal.ID(orDash(b.ExternalBidID, plain))},
 		{"created", a.moment(b.CreatedAt)},

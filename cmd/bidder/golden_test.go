@@ -173,7 +173,7 @@ func TestReportsOnScreens(t *testing.T) {
 	}))
 	golden(t, "locks", on(func(a *app) {
 		a.printLocks([]lockJSON{
-			{"upwork", "~01ab\u200bc", 4711, "bidder run", now.Add(-3 * time.Second)},
+			{"upwork", "~01\u00a0ae\u0301\u200bc", 4711, "bidder run", now.Add(-3 * time.Second)},
 			{"upwork", strings.Repeat("0123456789", 12), 4712, "psql of \x1b[31mann", now.Add(-2 * time.Hour)},
 		})
 	}))

@@ -35,7 +35,7 @@ func TestLogsAreHarmless(t *testing.T) {
 // TestErrorsAreHarmless: so are errors, which may repeat what was typed or answered.
 func TestErrorsAreHarmless(t *testing.T) {
 	t.Parallel()
-	c := call(t, nil, "bid", "up\x1b[31mwork\u202e", "1")
+	c := call(t, nil, "ingest", "nowhere\x1b[31m\u202e.ndjson")
 	if c.code != codeUsage || strings.ContainsAny(c.stderr, "\x1b\u202e") || !strings.HasPrefix(c.stderr, "bidder: ") {
 		t.Errorf("exit code %d: %q", c.code, c.stderr)
 	}
