@@ -15,13 +15,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/embedded"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // version is set by the linker in releases.
@@ -34,14 +34,26 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
+	screen terminal.Screen  // stdout, for people
+	line   *statusLine      // stderr, if it is a terminal that can show progress
+	clock  func() time.Time // unless nil, in place of the machine's, for what is said to people
+
+	logsText bool // unless the configuration says otherwise
+
 	output  string // -o
 	started bool   // a command's own code has run: later errors are not usage
 }
 
 // run runs the command line and returns the exit code.
 func run(ctx context.Context, a *app) int {
+	a.screen = terminal.NewScreen(a.stdout, a.environ)
+	a.logsText = terminal.IsTerminal(a.stderr)
+	if a.logsText && !slices.Contains(a.environ, "TERM=dumb") {
+		a.line = &statusLine{w: a.stderr}
+		a.stderr = a.line
+	}
 	out := &checkedWriter{w: a.stdout}
-	a.stdout = out
+	a.stdout, a.screen.Writer = out, out
 	root := a.root()
 	root.SetArgs(a.args)
 	root.SetIn(a.stdin)
@@ -57,7 +69,7 @@ func run(ctx context.Context, a *app) int {
 	}
 	if err != nil && err.Error() != "" {
 		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintln(a.stderr, "bidder:", strings.TrimRight(line, "\n"))
+			fmt.Fprintln(a.stderr, "bidder:", terminal.Text(line))
 		}
 	}
 	return exitCode(err)
@@ -90,6 +102,9 @@ processes try at the same time. Postgres is the only coordinator.
 Every setting is an environment variable, and many are flags too; flags win.
 ` + "`bidder config check`" + ` lists them all with their values and where those come from.
 
+Reports fit the terminal, or the width that COLUMNS says; what is piped is not cut.
+NO_COLOR forbids colours. Characters that cannot be seen are shown as <U+200B>.
+
 Exit codes: 0 done, 1 internal error, 2 wrong usage or configuration,
 3 done with something for a person (what manual marketplaces hand over and
 approvals aside), 4 database not usable (run again later),
@@ -115,12 +130,44 @@ approvals aside), 4 database not usable (run again later),
 	flags.Lookup("dry-run").NoOptDefVal = "true"
 	flags.StringVarP(&a.output, "output", "o", "table", "what to print: table or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
 		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(),
 	)
 	return root
+}
+
+// helpCommand is cobra's, but takes a command that does not exist for an error.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command",
+		Example: "  bidder help bids show",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err //nolint:wrapcheck // as for the command itself
+			}
+			if len(rest) > 0 {
+				return fmt.Errorf("unknown command %q for %q", rest[0], found.CommandPath())
+			}
+			a.started = true
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if found, _, err := cmd.Root().Find(args); err == nil {
+				for _, child := range found.Commands() {
+					if child.IsAvailableCommand() {
+						names = append(names, child.Name()+"\t"+child.Short)
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // settings adds flags for settings that matter to one command.
@@ -177,16 +224,35 @@ func (a *app) load(cmd *cobra.Command, needDatabase bool) (config.Config, error)
 
 // logger logs to stderr: for people on a terminal, else as JSON.
 func (a *app) logger(c config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" || c.LogFormat == "" && !isTerminal(a.stderr) {
-		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: durationsInMS}
+	if c.LogFormat == "json" || c.LogFormat == "" && !a.logsText {
+		return slog.New(slog.NewJSONHandler(jsonWriter{a.stderr}, options))
 	}
+	options.ReplaceAttr = forPeople
 	return slog.New(slog.NewTextHandler(a.stderr, options))
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// forPeople is durationsInMS for a terminal, where text from outside must do no harm.
+func forPeople(groups []string, attr slog.Attr) slog.Attr {
+	attr = durationsInMS(groups, attr)
+	err, isError := attr.Value.Any().(error)
+	switch {
+	case attr.Key == "job_id" || attr.Key == "external_bid_id":
+		attr.Value = slog.StringValue(terminal.ID(attr.Value.String()).String())
+	case isError:
+		attr.Value = slog.StringValue(terminal.Text(err.Error()))
+	case attr.Value.Kind() == slog.KindString:
+		attr.Value = slog.StringValue(terminal.Text(attr.Value.String()))
+	}
+	return attr
+}
+
+// durationsInMS logs durations as whole milliseconds, and says so in their names.
+func durationsInMS(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		return slog.Int64(attr.Key+"_ms", attr.Value.Duration().Milliseconds())
+	}
+	return attr
 }
 
 // session is a loaded configuration and a database to work with.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // benchSchema is made, worked in and dropped by bench; see CreateBenchSchema.
@@ -82,21 +83,19 @@ func (a *app) bench(cmd *cobra.Command, postings int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, drop()) }()
-	report, err := s.measure(ctx, postings, a.countProgress("measuring", "claims", -1))
+	report, err := a.measure(ctx, s, postings)
 	if err != nil {
 		return err
 	}
 	if a.output == "json" {
 		return printJSON(a.stdout, report)
 	}
-	t := newTable(a.stdout, "batch", "workers", "claims/s", "p50 ms", "p99 ms", "round trips", "WAL bytes/bid")
+	t := a.screen.Table(terminal.Numbers("batch", "workers", "claims/s", "p50 ms", "p99 ms", "round trips", "WAL bytes/bid")...)
 	for _, r := range report.Runs {
-		t.AppendRow([]any{
-			r.Batch, r.Workers, fmt.Sprintf("%.0f", r.Rate), fmt.Sprintf("%.1f", r.P50MS), fmt.Sprintf("%.1f", r.P99MS),
-			fmt.Sprintf("%.1f", r.RoundTripsPerBatch), fmt.Sprintf("%.0f", r.WALBytesPerBid),
-		})
+		t.Row(r.Batch, r.Workers, fmt.Sprintf("%.0f", r.Rate), fmt.Sprintf("%.1f", r.P50MS), fmt.Sprintf("%.1f", r.P99MS),
+			fmt.Sprintf("%.1f", r.RoundTripsPerBatch), fmt.Sprintf("%.0f", r.WALBytesPerBid))
 	}
-	t.Render()
+	t.Print()
 	advice := report.Advice
 	fmt.Fprintf(a.stdout, "\nTimes and round trips are those of a batch. Good for this database:\n"+
 		"  BIDDER_BATCH=%d BIDDER_WORKERS=%d BIDDER_MAX_CONNS=%d\n"+

@@ -13,6 +13,7 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type bidReport struct {
@@ -148,29 +149,33 @@ func (a *app) printBid(s *session, attempt bidding.Attempt) error {
 			WaitedMS: attempt.Waited.Milliseconds(), Detail: textOrNull(attempt.Detail),
 		}), err)
 	}
-	t := newTable(a.stdout)
-	t.AppendRow([]any{"posting", attempt.Key.String()})
+	t := a.screen.Fields()
+	t.Field("posting", keyID(attempt.Key.Marketplace, attempt.Key.JobID))
 	outcome := string(attempt.Outcome)
 	if attempt.Detail != "" {
 		outcome += " (" + attempt.Detail + ")"
 	}
-	t.AppendRow([]any{"outcome", outcome + ": " + meanings[attempt.Outcome]})
-	if attempt.AmountCents > 0 {
-		t.AppendRow([]any{"amount", posting.FormatAmount(attempt.AmountCents)})
+	meaning := meanings[attempt.Outcome]
+	if attempt.Outcome == bidding.Ineligible {
+		meaning = s.reason(attempt)
 	}
-	if !attempt.Until.IsZero() {
-		t.AppendRow([]any{"room again", exactTime(attempt.Until) + " at the earliest"})
+	t.Field("outcome", terminal.Styled{Value: outcome + ": " + meaning, Style: styles[string(attempt.Outcome)]})
+	if attempt.AmountCents > 0 {
+		t.Field("amount", money(&attempt.AmountCents, attempt.Currency))
+	}
+	if !attempt.Until.IsZero() && !s.neverFits(attempt) {
+		t.Field("room again", a.moment(attempt.Until)+" at the earliest")
 	}
 	if attempt.BidID != uuid.Nil {
-		t.AppendRow([]any{"bid", attempt.BidID})
+		t.Field("bid", attempt.BidID)
 	}
 	if attempt.ExistingBidID != uuid.Nil {
-		t.AppendRow([]any{"live bid", attempt.ExistingBidID})
+		t.Field("live bid", attempt.ExistingBidID)
 	}
 	if attempt.Waited >= time.Millisecond {
-		t.AppendRow([]any{"waited", attempt.Waited.Round(time.Millisecond)})
+		t.Field("waited", attempt.Waited.Round(time.Millisecond))
 	}
-	t.Render()
+	t.Print()
 	if s.DryRun {
 		fmt.Fprintln(a.stdout, "\nDry run: nothing was written.")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // statuses are all that a bid can have.
@@ -73,11 +74,14 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 		fmt.Fprintln(a.stdout, "No bids match.")
 		return nil
 	}
-	t := newTable(a.stdout, "id", "marketplace", "job", "status", "amount", "owes", "created")
+	t := a.screen.Table(
+		terminal.Column{Name: "id"}, terminal.Column{Name: "status"}, terminal.Column{Name: "amount", Right: true}, terminal.Column{Name: "created"},
+		terminal.Column{Name: "posting", Min: 34, Wrap: true}, terminal.Column{Name: "owes"},
+	)
 	for _, b := range bids {
-		t.AppendRow([]any{b.ID, b.Marketplace, printable(b.JobID, 32), b.Status, money(b.AmountCents, b.Currency), owes(b), exactTime(b.CreatedAt)})
+		t.Row(b.ID, styled(b.Status), money(b.AmountCents, b.Currency), a.ago(b.CreatedAt), keyID(b.Marketplace, b.JobID), owes(b))
 	}
-	t.Render()
+	t.Print()
 	if page.Next != nil {
 		fmt.Fprintf(a.stdout, "\nMore: bidder bids --after %s\n", *page.Next)
 	}
@@ -85,11 +89,11 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 }
 
 // owes is what a bid owes its marketplace, for people.
-func owes(b queries.Bid) string {
+func owes(b queries.Bid) terminal.Styled {
 	if b.DeliveryKind == nil || b.DeliveryState == nil {
-		return "-"
+		return terminal.Styled{Value: "-"}
 	}
-	return *b.DeliveryKind + " (" + strings.ReplaceAll(*b.DeliveryState, "_", " ") + ")"
+	return terminal.Styled{Value: *b.DeliveryKind + " (" + strings.ReplaceAll(*b.DeliveryState, "_", " ") + ")", Style: styles[*b.DeliveryState]}
 }
 
 func listParams(status, marketplace, after string, limit int) (queries.ListBidsParams, error) {
@@ -174,47 +178,43 @@ func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
 		shown.History = append(shown.History, history...)
 		return printJSON(a.stdout, shown)
 	}
-	t := newTable(a.stdout)
-	for _, row := range bidRows(b) {
-		if row[1] != "-" {
-			t.AppendRow([]any{row[0], row[1]})
-		}
-	}
-	t.Render()
-	if len(history) > 0 {
-		fmt.Fprintln(a.stdout)
-		h := newTable(a.stdout, "at", "actor", "from", "to", "detail")
-		for _, e := range history {
-			h.AppendRow([]any{exactTime(e.At), printable(e.Actor, 24), orDash(e.FromStatus, plain), orDash(e.ToStatus, plain), printable(string(e.Detail), 80)})
-		}
-		h.Render()
-	}
+	a.printBidFields(b)
+	a.printHistory(history)
 	return nil
 }
 
-func plain(s string) string { return printable(s, 200) }
-
-// bidRows are the fields of a bid, for people; what is absent is "-".
-func bidRows(b queries.Bid) [][2]string {
-	return [][2]string{
-		{"id", b.ID.String()},
-		{"posting", b.Marketplace + " " + printable(b.JobID, 80)},
-		{"status", b.Status},
+// printBidFields prints what a bid is, but for what it has not.
+func (a *app) printBidFields(b queries.Bid) {
+	t := a.screen.Fields()
+	for _, field := range []struct {
+		name  string
+		value any
+	}{
+		{"id", b.ID},
+		{"posting", keyID(b.Marketplace, b.JobID)},
+		{"status", styled(b.Status)},
 		{"amount", money(b.AmountCents, b.Currency)},
 		{"period", orDash(b.PeriodDays, func(d int32) string { return fmt.Sprintf("%d days", d) })},
 		{"proposal", orDash(b.Proposal, plain)},
 		{"owes", owes(b)},
-		{"external id", orDash(b.ExternalBidID, plain)},
-		{"created", exactTime(b.CreatedAt)},
-		{"submitted", orDash(b.SubmittedAt, exactTime)},
-		{"seen there", orDash(b.SeenAt, exactTime)},
-		{"posting seen", orDash(b.PostingCachedAt, exactTime)},
-		{"withdrawn", orDash(b.WithdrawalTimestamp, exactTime)},
+		{"for a person", orDash(b.ReviewReason, plain)},
+		{"next attempt", orDash(b.NextAttemptAt, a.moment)},
+		{"external id", terminal.ID(orDash(b.ExternalBidID, plain))},
+		{"created", a.moment(b.CreatedAt)},
+		{"submitted", orDash(b.SubmittedAt, a.moment)},
+		{"seen there", orDash(b.SeenAt, a.moment)},
+		{"posting seen", orDash(b.PostingCachedAt, a.moment)},
+		{"withdrawn", orDash(b.WithdrawalTimestamp, a.moment)},
 		{"reason", orDash(b.WithdrawnReason, plain)},
 		{"duplicate of", orDash(b.DuplicateOf, uuid.UUID.String)},
 		{"run", orDash(b.RunID, uuid.UUID.String)},
 		{"last error", orDash(b.LastError, plain)},
+	} {
+		if field.value != "-" && field.value != terminal.ID("-") && field.value != (terminal.Styled{Value: "-"}) {
+			t.Field(field.name, field.value)
+		}
 	}
+	t.Print()
 }
 
 func noSuchBid(id uuid.UUID) error {

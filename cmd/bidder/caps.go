@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
@@ -62,16 +62,27 @@ func resets(u bidding.CapUsage) string {
 	return exactTime(*u.ResetsAt)
 }
 
-func printCaps(w io.Writer, usage []bidding.CapUsage) {
+func (a *app) printCaps(usage []bidding.CapUsage) {
 	if len(usage) == 0 {
 		return
 	}
-	fmt.Fprintln(w)
-	t := newTable(w, "marketplace", "cap", "used", "of", "resets")
+	fmt.Fprintln(a.stdout)
+	t := a.screen.Table(
+		terminal.Column{Name: "marketplace"}, terminal.Column{Name: "cap"}, terminal.Column{Name: "used", Right: true},
+		terminal.Column{Name: "of", Right: true}, terminal.Column{Name: "resets"},
+	)
 	for _, u := range usage {
-		t.AppendRow([]any{u.Marketplace, u.Cap, capText(u, u.Used), capText(u, u.Limit), resets(u)})
+		used := terminal.Styled{Value: capText(u, u.Used)}
+		if u.Used >= u.Limit {
+			used.Style = terminal.Warn
+		}
+		again := resets(u)
+		if u.ResetsAt != nil {
+			again = a.moment(*u.ResetsAt)
+		}
+		t.Row(u.Marketplace, u.Cap, used, capText(u, u.Limit), again)
 	}
-	t.Render()
+	t.Print()
 }
 
 // prometheusCaps writes gauges: bids, or hundredths of the currency.

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type settingJSON struct {
@@ -43,15 +44,18 @@ needed. Secrets are never shown.`,
 				}
 				return printJSON(a.stdout, page)
 			}
-			t := newTable(a.stdout, "setting", "value", "from", "meaning")
+			t := a.screen.Table(
+				terminal.Column{Name: "setting"}, terminal.Column{Name: "value", Min: 16, Wrap: true}, terminal.Column{Name: "from", Min: 12, Wrap: true},
+				terminal.Column{Name: "meaning", Min: 24, Wrap: true},
+			)
 			for _, s := range c.Settings() {
 				value := s.Value
 				if value == "" {
 					value = "-"
 				}
-				t.AppendRow([]any{s.Name, printable(value, 60), printable(string(s.From), 60), s.Meaning})
+				t.Row(s.Name, value, string(s.From), terminal.Styled{Value: s.Meaning, Style: terminal.Faint})
 			}
-			t.Render()
+			t.Print()
 			if !c.DatabaseURL.IsSet() && !c.Embedded {
 				fmt.Fprintln(a.stderr, "Note: DATABASE_URL is not set; every command that needs a database will say so.")
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // A check is one thing that doctor looked at.
@@ -68,12 +69,23 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
-	t := newTable(a.stdout, "check", "level", "finding", "what to do")
-	for _, c := range checks {
-		t.AppendRow([]any{c.Name, c.Level, printable(c.Message, 100), orDash(c.Fix, plain)})
-	}
-	t.Render()
+	a.printChecks(checks)
 	return problem
+}
+
+// printChecks prints each finding, with its fix below it.
+func (a *app) printChecks(checks []check) {
+	t := a.screen.Table(terminal.Column{Name: "level"}, terminal.Column{Name: "check"}, terminal.Column{Name: "finding", Min: 40, Wrap: true})
+	counts := map[string]int{}
+	for _, c := range checks {
+		counts[c.Level]++
+		t.Row(styled(c.Level), c.Name, c.Message)
+		if c.Fix != nil {
+			t.Row("", "", "to do: "+*c.Fix)
+		}
+	}
+	t.Print()
+	fmt.Fprintf(a.stdout, "\nerrors: %d, warnings: %d, ok: %d\n", counts[levelError], counts[levelWarning], counts[levelOK])
 }
 
 // examination collects the findings.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -21,6 +20,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/freelancer"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 	"github.com/arbitrageai/bidder/pkg/token"
 )
 
@@ -274,7 +274,7 @@ func parseCode(pasted, state string) (string, error) {
 	query := u.Query()
 	switch {
 	case query.Get("error") != "":
-		return "", fmt.Errorf("the sign-in was refused: %s", printable(strings.TrimSpace(query.Get("error")+" "+query.Get("error_description")), 200))
+		return "", fmt.Errorf("the sign-in was refused: %s", terminal.Text(query.Get("error")+" "+query.Get("error_description")))
 	case query.Get("code") == "":
 		return "", errors.New("the address has no code: paste the one that the browser ended at")
 	case subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(state)) != 1:
@@ -339,20 +339,23 @@ func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, s
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, status), result)
 	}
-	t := newTable(a.stdout)
-	row := func(name, value string) { t.AppendRow([]any{name, value}) }
-	row("marketplace", status.Marketplace)
-	row("host", status.Host)
-	if status.SignedIn {
-		row("signed in as", fmt.Sprintf("%s (%d)", printable(cmp.Or(user.Username, "-"), 60), user.ID))
-	} else {
-		row("signed in as", "nobody that the site knows")
-	}
-	row("token", status.Token)
-	row("expires", orDash(status.ExpiresAt, exactTime))
-	if status.UnansweredAt != nil {
-		row("renewal", "without an answer since "+exactTime(*status.UnansweredAt))
-	}
-	t.Render()
+	a.printFreelancer(status)
 	return result
+}
+
+func (a *app) printFreelancer(status freelancerStatus) {
+	t := a.screen.Fields()
+	t.Field("marketplace", status.Marketplace)
+	t.Field("host", status.Host)
+	if status.SignedIn {
+		t.Field("signed in as", fmt.Sprintf("%s (%d)", orDash(status.Username, plain), *status.UserID))
+	} else {
+		t.Field("signed in as", terminal.Styled{Value: "nobody that the site knows", Style: terminal.Bad})
+	}
+	t.Field("token", status.Token)
+	t.Field("expires", orDash(status.ExpiresAt, a.moment))
+	if status.UnansweredAt != nil {
+		t.Field("renewal", "without an answer since "+a.moment(*status.UnansweredAt))
+	}
+	t.Print()
 }

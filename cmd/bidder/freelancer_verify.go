@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/gate"
 	"github.com/arbitrageai/bidder/pkg/marketplace/freelancer"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type verifyReport struct {
@@ -113,7 +113,7 @@ func (a *app) agree(ctx context.Context, host string, flags verifyFlags) error {
 	if flags.yes {
 		return nil
 	}
-	if f, ok := a.stdin.(*os.File); !ok || !isTerminal(f) {
+	if f, ok := a.stdin.(*os.File); !ok || !terminal.IsTerminal(f) {
 		return usageError{errors.New("this bids on the project, and costs two bids of the allowance: say --yes")}
 	}
 	fmt.Fprintf(a.stderr, "This bids on project %d at %s, and costs two bids of the allowance. Go on? [y/N] ", flags.project, host)
@@ -168,25 +168,27 @@ func (a *app) reportVerify(report verifyReport, err error) error {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), err)
 	}
-	printObservations(a.stdout, report.Questions)
+	printObservations(a.screen, report.Questions)
 	return err
 }
 
-func printObservations(w io.Writer, questions []freelancer.Observation) {
-	t := newTable(w, "question", "result", "saw")
+func printObservations(screen terminal.Screen, questions []freelancer.Observation) {
+	t := screen.Table(
+		terminal.Column{Name: "question", Min: 20, Wrap: true}, terminal.Column{Name: "result", Min: 12, Wrap: true}, terminal.Column{Name: "saw", Min: 24, Wrap: true},
+	)
 	for _, q := range questions {
-		t.AppendRow([]any{q.Question, q.Result, printable(q.Saw, 160)})
+		t.Row(q.Question, string(q.Result), q.Saw)
 	}
-	t.Render()
+	t.Print()
 	first := true
 	for _, q := range questions {
 		if q.Configure == "" {
 			continue
 		}
 		if first {
-			fmt.Fprintln(w, "\nWhat follows from it:")
+			fmt.Fprintln(screen, "\nWhat follows from it:")
 			first = false
 		}
-		fmt.Fprintf(w, "- %s\n", q.Configure)
+		screen.Say("- ", terminal.Text(q.Configure))
 	}
 }

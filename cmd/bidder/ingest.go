@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,7 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // maxReportedRejects bounds the rejects in a report; --rejects writes them all.
@@ -65,9 +67,7 @@ func (a *app) ingest(cmd *cobra.Command, in *input) (err error) {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), readErr)
 	}
-	t := newTable(a.stdout, "read", "accepted", "updated", "unchanged", "rejected", "blank")
-	t.AppendRow([]any{report.Read, report.Accepted, report.Updated, report.Unchanged, report.Rejected, report.Blank})
-	t.Render()
+	a.printIngest(report.Counts)
 	if s.DryRun {
 		fmt.Fprintln(a.stdout, "Dry run: nothing was written.")
 	}
@@ -121,7 +121,7 @@ func (in *input) open(stdin io.Reader) (err error) {
 	}
 	for _, name := range in.names {
 		if name == "-" {
-			if f, ok := stdin.(*os.File); ok && isTerminal(f) {
+			if f, ok := stdin.(*os.File); ok && terminal.IsTerminal(f) {
 				return usageError{errors.New("standard input is a terminal: pipe postings in, or name a file")}
 			}
 			in.files = append(in.files, nil)
@@ -193,7 +193,7 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 		if size < 0 {
 			reader = interruptible(ctx, reader)
 		}
-		bar := a.byteProgress("reading "+name, size)
+		bar := a.byteProgress("reading "+filepath.Base(name), size)
 		d := posting.NewDecoder(io.TeeReader(reader, bar), options)
 		observer := posting.Observer{Rejected: func(r *posting.Reject) error {
 			return a.rejected(s, in, name, &report, r)
@@ -273,5 +273,12 @@ func (a *app) rejected(s *session, in *input, name string, report *ingestReport,
 	return nil
 }
 
-// since is how long ago t was, for people.
-func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+func (a *app) printIngest(in posting.Counts) {
+	t := a.screen.Table(terminal.Numbers("lines read", "accepted", "updated", "unchanged", "rejected", "blank")...)
+	rejected := terminal.Styled{Value: in.Rejected}
+	if in.Rejected > 0 {
+		rejected.Style = terminal.Warn
+	}
+	t.Row(in.Read, in.Accepted, in.Updated, in.Unchanged, rejected, in.Blank)
+	t.Print()
+}

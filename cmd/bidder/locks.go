@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 func (a *app) keyCommand() *cobra.Command {
@@ -39,10 +40,10 @@ makes of it. With that number any SQL client can take or see the lock.`,
 					Bigint string `json:"bigint"` // a string: JSON numbers lose digits in many readers
 				}{key.LockKey(), strconv.FormatInt(number, 10)})
 			}
-			t := newTable(a.stdout)
-			t.AppendRow([]any{"key", printable(key.LockKey(), 600)})
-			t.AppendRow([]any{"bigint", number})
-			t.Render()
+			t := a.screen.Fields()
+			t.Field("key", terminal.ID(key.LockKey()))
+			t.Field("bigint", number)
+			t.Print()
 			return nil
 		}),
 	}
@@ -104,14 +105,21 @@ func (a *app) locks(cmd *cobra.Command) error {
 	if a.output == "json" {
 		return printJSON(a.stdout, page)
 	}
-	if len(page.Items) == 0 {
-		fmt.Fprintln(a.stdout, "No posting is locked.")
-		return nil
-	}
-	t := newTable(a.stdout, "marketplace", "job", "pid", "application", "since")
-	for _, lock := range page.Items {
-		t.AppendRow([]any{lock.Marketplace, printable(lock.JobID, 48), lock.PID, printable(lock.ApplicationName, 32), exactTime(lock.Since) + " (" + since(lock.Since) + ")"})
-	}
-	t.Render()
+	a.printLocks(page.Items)
 	return nil
+}
+
+func (a *app) printLocks(locks []lockJSON) {
+	if len(locks) == 0 {
+		fmt.Fprintln(a.stdout, "No posting is locked.")
+		return
+	}
+	t := a.screen.Table(
+		terminal.Column{Name: "posting", Min: 24, Wrap: true}, terminal.Column{Name: "pid", Right: true},
+		terminal.Column{Name: "application", Min: 14, Wrap: true}, terminal.Column{Name: "since"},
+	)
+	for _, lock := range locks {
+		t.Row(keyID(lock.Marketplace, lock.JobID), lock.PID, lock.ApplicationName, a.ago(lock.Since))
+	}
+	t.Print()
 }

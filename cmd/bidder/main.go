@@ -58,7 +58,7 @@ func (i interruption) Error() string { return "interrupted: " + i.signal.String(
 // went wrong may be only its consequence.
 func interrupted(ctx context.Context, err error) error {
 	cause, ok := errors.AsType[interruption](context.Cause(ctx))
-	if !ok || err == nil {
+	if _, said := errors.AsType[interruption](err); !ok || err == nil || said {
 		return err
 	}
 	return errors.Join(cause, err)

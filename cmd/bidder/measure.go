@@ -36,23 +36,25 @@ const goodEnough = 0.9
 
 // measure claims postings in the schema of bench: first with each batch size, then with
 // the best of those and each number of workers.
-func (s *session) measure(ctx context.Context, postings int, bar progress) (benchReport, error) {
-	defer bar.finish()
+func (a *app) measure(ctx context.Context, s *session, postings int) (benchReport, error) {
 	facts, err := queries.New(s.pool).ServerFacts(ctx)
 	if err != nil {
 		return benchReport{}, fmt.Errorf("ask the server: %w", err)
 	}
 	m := &measurement{
-		url: db.WithSchema(s.url, benchSchema), marketplace: "bench-" + strings.ToLower(rand.Text()[:8]), postings: postings, session: s, bar: bar,
+		url: db.WithSchema(s.url, benchSchema), marketplace: "bench-" + strings.ToLower(rand.Text()[:8]), postings: postings, session: s,
 		report: benchReport{Server: facts.Version, Postings: postings},
 	}
 	free := int(facts.MaxConnections - facts.ReservedConnections - facts.Connections)
-	best, err := m.best(ctx, withValue(benchBatches, s.Batch), func(batch int) (int, int) { return batch, s.Workers })
+	batches := withValue(benchBatches, s.Batch)
+	workers := slices.DeleteFunc(withValue(benchWorkers, s.Workers), func(n int) bool { return n == s.Workers || n >= free })
+	m.bar = a.countProgress("measuring", "claims", int64((len(batches)+len(workers))*postings))
+	defer m.bar.finish()
+	best, err := m.best(ctx, batches, func(batch int) (int, int) { return batch, s.Workers })
 	if err != nil {
 		return benchReport{}, err
 	}
 	batch := best.Batch
-	workers := slices.DeleteFunc(withValue(benchWorkers, s.Workers), func(n int) bool { return n == s.Workers || n >= free })
 	if best, err = m.best(ctx, workers, func(workers int) (int, int) { return batch, workers }, best); err != nil {
 		return benchReport{}, err
 	}

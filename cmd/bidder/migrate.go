@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type migrateReport struct {
@@ -67,9 +68,9 @@ func (a *app) migration(cmd *cobra.Command, change func(ctx context.Context, s *
 	if a.output == "json" {
 		return printJSON(a.stdout, migrateReport{state.Version, state.Latest, state.Dirty, state.Schema})
 	}
-	t := newTable(a.stdout, "schema", "version", "this program needs", "state")
-	t.AppendRow([]any{state.Schema, state.Version, state.Latest, schemaStatus(state)})
-	t.Render()
+	t := a.screen.Table(terminal.Columns("schema", "version", "this program needs", "state")...)
+	t.Row(state.Schema, state.Version, state.Latest, schemaStatus(state))
+	t.Print()
 	return nil
 }
 

@@ -4,21 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
-// printJSON writes one JSON value, alone.
+// printJSON writes one JSON value, alone. What a terminal would obey or hide is escaped.
 func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(jsonWriter{w})
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(value); err != nil {
@@ -27,42 +25,20 @@ func printJSON(w io.Writer, value any) error {
 	return nil
 }
 
+// jsonWriter escapes what is written to it, whole JSON values or lines at a time.
+type jsonWriter struct{ io.Writer }
+
+func (w jsonWriter) Write(p []byte) (int, error) {
+	if _, err := w.Writer.Write(terminal.EscapeJSON(p)); err != nil {
+		return 0, err //nolint:wrapcheck // as the writer says it
+	}
+	return len(p), nil
+}
+
 // list is the JSON of every listing. Next continues it, or is null at the end.
 type list[T any] struct {
 	Items []T     `json:"items"`
 	Next  *string `json:"next"`
-}
-
-// newTable returns a table that writes to w, without borders, for people and for grep.
-func newTable(w io.Writer, columns ...any) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	t.SetStyle(table.StyleDefault)
-	t.Style().Options = table.Options{}
-	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", "  "
-	t.Style().Format.Header = text.FormatUpper
-	if len(columns) > 0 {
-		t.AppendHeader(columns)
-	}
-	return t
-}
-
-// printable makes text from outside harmless on a terminal: no control characters, no
-// characters that reorder what stands around them, one line, at most width characters.
-func printable(s string, width int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Zl, unicode.Zp):
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-	if text.StringWidthWithoutEscSequences(s) > width {
-		return text.Trim(s, width-1) + "…"
-	}
-	return s
 }
 
 // orDash is the text that a value has in a table.
@@ -73,7 +49,23 @@ func orDash[T any](value *T, format func(T) string) string {
 	return format(*value)
 }
 
-func exactTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+func plain(s string) string { return s }
+
+func exactTime(t time.Time) string { return terminal.Exact(t) }
+
+// now is the time by which the program says how long ago something was.
+func (a *app) now() time.Time {
+	if a.clock != nil {
+		return a.clock()
+	}
+	return time.Now()
+}
+
+// ago is a time in a table: how long ago it was.
+func (a *app) ago(t time.Time) string { return terminal.Ago(t, a.now()) }
+
+// moment is a time for those who want to know it exactly.
+func (a *app) moment(t time.Time) string { return exactTime(t) + " (" + a.ago(t) + ")" }
 
 // money is an amount with its currency, for people.
 func money(cents *int64, currency string) string {
@@ -111,4 +103,20 @@ func textOrNull(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// keyID is a posting's key in a table.
+func keyID(marketplace, jobID string) terminal.ID { return terminal.ID(marketplace + " " + jobID) }
+
+// styles of what bids and checks are, so that what needs somebody is found at a glance.
+var styles = map[string]terminal.Style{ //nolint:gochecknoglobals // a constant
+	"ACTIVE": terminal.Good, "WON": terminal.Good, "REJECTED": terminal.Warn, "DUPLICATE": terminal.Faint, "WITHDRAWN": terminal.Faint, "LOST": terminal.Faint,
+	"review": terminal.Bad, "awaiting_approval": terminal.Warn,
+	levelOK: terminal.Good, levelWarning: terminal.Warn, levelError: terminal.Bad,
+	string(bidding.Claimed): terminal.Good, string(bidding.Failed): terminal.Bad,
+}
+
+// styled is a word in its style.
+func styled[T ~string](word T) terminal.Styled {
+	return terminal.Styled{Value: string(word), Style: styles[string(word)]}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // everything is the marketplace name that stands for all of them.
@@ -37,6 +39,9 @@ Claims go on; what bids owe stays owed.`,
 				return usageError{errors.New("--reason and --by must not be empty")}
 			}
 			return a.changePause(cmd, args, "paused", func(s *session, name string) error {
+				if err := a.doubt(cmd.Context(), s, name); err != nil {
+					return err
+				}
 				return queries.New(s.pool).PauseAccount(cmd.Context(), queries.PauseAccountParams{
 					Marketplace: name, Account: everything, Reason: reason, PausedBy: by,
 				})
@@ -59,11 +64,58 @@ when one marketplace is resumed.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
-				_, err := queries.New(s.pool).ResumeAccounts(cmd.Context(), name)
-				return err
+				return a.resumeAccounts(cmd.Context(), s, name)
 			})
 		}),
 	}
+}
+
+// orAll is a marketplace or an account for people.
+func orAll(name string) string {
+	if name == everything {
+		return "all"
+	}
+	return name
+}
+
+// doubt tells of a name that may be mistaken. It is no error: a pause may come first.
+func (a *app) doubt(ctx context.Context, s *session, name string) error {
+	if _, named := s.Marketplaces[name]; named || name == everything {
+		return nil
+	}
+	bids, err := queries.New(s.pool).ListBids(ctx, queries.ListBidsParams{Marketplace: &name, Page: 1})
+	if err == nil && len(bids) == 0 {
+		fmt.Fprintf(a.stderr, "Note: %s is not in the configuration, and no bid is on it: is the name right?\n", name)
+	}
+	return err
+}
+
+// resumeAccounts lifts pauses, and says which they were.
+func (a *app) resumeAccounts(ctx context.Context, s *session, name string) error {
+	q := queries.New(s.pool)
+	before, err := q.PausedAccounts(ctx)
+	if err != nil {
+		return fmt.Errorf("list what is paused: %w", err)
+	}
+	if _, err := q.ResumeAccounts(ctx, name); err != nil {
+		return err
+	}
+	lifted := 0
+	for _, p := range before {
+		if name == everything || p.Marketplace == name {
+			lifted++
+			fmt.Fprintf(a.stderr, "Resumed %s, account %s: paused %s by %s (%s).\n", orAll(p.Marketplace), orAll(p.Account), a.moment(p.PausedAt),
+				terminal.Text(p.PausedBy), terminal.Text(p.Reason))
+		}
+	}
+	switch {
+	case lifted > 0:
+	case name == everything:
+		fmt.Fprintln(a.stderr, "Nothing was paused.")
+	default:
+		fmt.Fprintf(a.stderr, "%s was not paused.\n", name)
+	}
+	return nil
 }
 
 // changePause changes the pause of one marketplace or of all, and shows what is paused then.
@@ -101,10 +153,13 @@ func (a *app) changePause(cmd *cobra.Command, args []string, what string, change
 		fmt.Fprintln(a.stdout, "Nothing is paused.")
 		return nil
 	}
-	t := newTable(a.stdout, "marketplace", "account", "since", "until", "reason", "by")
+	t := a.screen.Table(
+		terminal.Column{Name: "marketplace"}, terminal.Column{Name: "account"}, terminal.Column{Name: "since"}, terminal.Column{Name: "until"},
+		terminal.Column{Name: "by", Min: 8, Wrap: true}, terminal.Column{Name: "reason", Min: 24, Wrap: true},
+	)
 	for _, p := range items.Items {
-		t.AppendRow([]any{p.Marketplace, p.Account, exactTime(p.Since), orDash(p.Until, exactTime), printable(p.Reason, 60), printable(p.By, 24)})
+		t.Row(orAll(p.Marketplace), orAll(p.Account), a.ago(p.Since), orDash(p.Until, a.ago), p.By, p.Reason)
 	}
-	t.Render()
+	t.Print()
 	return nil
 }

@@ -7,11 +7,11 @@ import (
 	"io"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // verdictJSON is what the policy says of one posting.
@@ -94,14 +94,15 @@ func (a *app) testPolicy(cmd *cobra.Command, in *input) (err error) {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), err)
 	}
-	t := newTable(a.stdout, "posting", "eligible", "amount", "reason")
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "reason", WidthMax: 100}})
+	t := a.screen.Table(
+		terminal.Column{Name: "posting", Min: 24, Wrap: true}, terminal.Column{Name: "eligible"}, terminal.Column{Name: "amount", Right: true},
+		terminal.Column{Name: "reason", Min: 24, Wrap: true},
+	)
 	for _, item := range report.Items {
-		key := posting.Key{Marketplace: item.Marketplace, JobID: item.JobID}
 		amount := orDash(item.Amount, func(amount string) string { return amount + " " + item.Currency })
-		t.AppendRow([]any{printable(key.String(), 60), yesNo(item.Eligible), amount, printable(item.Reason, 300)})
+		t.Row(keyID(item.Marketplace, item.JobID), yesNo(item.Eligible), amount, item.Reason)
 	}
-	t.Render()
+	t.Print()
 	return err
 }
 
@@ -147,7 +148,8 @@ func (a *app) judgeLines(ctx context.Context, s *session, in *input) (policyRepo
 // verdict is a decision for people and programs.
 func (s *session) verdict(p posting.Posting, decision bidding.Decision) verdictJSON {
 	attempt := bidding.Attempt{
-		Key: p.Key, Outcome: bidding.Claimed, Detail: decision.Refused, AmountCents: decision.AmountCents, Rule: decision.Rule, Err: decision.Err,
+		Key: p.Key, Outcome: bidding.Claimed, Detail: decision.Refused, AmountCents: decision.AmountCents, Currency: p.Currency,
+		Rule: decision.Rule, Err: decision.Err,
 	}
 	v := verdictJSON{
 		Marketplace: p.Marketplace, JobID: p.JobID, Title: p.Title, Eligible: decision.Refused == "", Detail: textOrNull(decision.Refused),
@@ -167,9 +169,9 @@ func (s *session) verdict(p posting.Posting, decision bidding.Decision) verdictJ
 	return v
 }
 
-func yesNo(yes bool) string {
+func yesNo(yes bool) terminal.Styled {
 	if yes {
-		return "yes"
+		return terminal.Styled{Value: "yes", Style: terminal.Good}
 	}
-	return "no"
+	return terminal.Styled{Value: "no", Style: terminal.Faint}
 }

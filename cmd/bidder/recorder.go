@@ -41,7 +41,9 @@ type runCounters struct {
 // outlive the process.
 type recorder struct {
 	id         uuid.UUID
+	kind       string
 	startedAt  time.Time
+	began      time.Time // as startedAt, by this machine's clock
 	counters   bidding.Counters
 	deliveries delivery.Counters
 
@@ -57,7 +59,7 @@ type recorder struct {
 // startRun inserts the run and begins to record it.
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	host, _ := os.Hostname()
-	r := &recorder{id: uuid.Must(uuid.NewV7()), pool: s.pool, log: s.log, stopped: make(chan struct{})}
+	r := &recorder{id: uuid.Must(uuid.NewV7()), kind: kind, began: time.Now(), pool: s.pool, log: s.log, stopped: make(chan struct{})}
 	var err error
 	r.startedAt, err = queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
 		ID: r.id, Kind: kind, Host: host, Version: programVersion(),
@@ -122,10 +124,42 @@ func (r *recorder) json() json.RawMessage {
 	return encoded
 }
 
+// logEnd logs the one line of a run, when it has ended: what is not 0 of what it counted.
+func (r *recorder) logEnd(code int, duration time.Duration) {
+	attributes := []any{"run_id", r.id, "kind", r.kind, "exit_code", code, "duration", duration}
+	count := func(name string, n int64) {
+		if n > 0 {
+			attributes = append(attributes, name, n)
+		}
+	}
+	r.mu.Lock()
+	if r.ingest != nil {
+		count("lines_read", r.ingest.Read)
+		count("lines_rejected", r.ingest.Rejected)
+	}
+	r.mu.Unlock()
+	counts, totals := r.counters.Counts(), r.deliveries.Totals()
+	count("attempts", counts.Attempts)
+	for _, outcome := range bidding.Outcomes() {
+		count(string(outcome), counts.Outcomes[outcome])
+	}
+	count("placed", totals.Place.Done)
+	count("withdrawn", totals.Withdraw.Done)
+	count("again_later", totals.Place.Retry+totals.Withdraw.Retry)
+	count("looked_up", lookedUp(totals.Refreshed))
+	count("won", totals.Refreshed.Won)
+	count("lost", totals.Refreshed.Lost)
+	count("not_seen", totals.Refreshed.Unseen)
+	count("recovered", totals.Recovered)
+	count("for_person", totals.ForPerson)
+	r.log.Info("run finished", attributes...)
+}
+
 // finish writes the final counters and the exit code that the run's error stands for.
 func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	r.stop()
 	<-r.stopped
+	defer func() { r.logEnd(code, time.Since(r.began)) }()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	finishedAt, err := queries.New(r.pool).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143

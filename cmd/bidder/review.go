@@ -15,6 +15,7 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type reviewItem struct {
@@ -116,18 +117,19 @@ func (a *app) listReview(cmd *cobra.Command, marketplace, after string, limit in
 		fmt.Fprintln(a.stdout, "Nothing waits for a person.")
 		return nil
 	}
-	t := newTable(a.stdout, "bid", "posting", "amount", "owes", "reason", "since", "title")
+	t := a.screen.Table(
+		terminal.Column{Name: "bid"}, terminal.Column{Name: "reason"}, terminal.Column{Name: "owes"}, terminal.Column{Name: "since"},
+		terminal.Column{Name: "amount", Right: true}, terminal.Column{Name: "posting", Min: 30, Wrap: true}, terminal.Column{Name: "title", Min: 24},
+	)
 	for _, item := range items.Items {
 		title := "-"
 		if item.Posting != nil {
-			title = printable(item.Posting.Title, 40)
+			title = item.Posting.Title
 		}
-		t.AppendRow([]any{
-			item.Bid.ID, item.Bid.Marketplace + " " + printable(item.Bid.JobID, 28), money(item.Bid.AmountCents, item.Bid.Currency),
-			item.Kind, item.Reason, exactTime(item.Since), title,
-		})
+		t.Row(item.Bid.ID, terminal.Styled{Value: item.Reason, Style: styles[*item.Bid.DeliveryState]}, item.Kind, a.ago(item.Since),
+			money(item.Bid.AmountCents, item.Bid.Currency), keyID(item.Bid.Marketplace, item.Bid.JobID), title)
 	}
-	t.Render()
+	t.Print()
 	if items.Next != nil {
 		fmt.Fprintf(a.stdout, "\nMore: bidder review list --after %s\n", *items.Next)
 	}
@@ -167,7 +169,7 @@ func waits(b queries.Bid) bool {
 }
 
 func notWaiting(b queries.Bid) error {
-	return personError{fmt.Sprintf("bid %s does not wait for a person: it is %s and owes %s", b.ID, b.Status, owes(b))}
+	return personError{fmt.Sprintf("bid %s does not wait for a person: it is %s and owes %s", b.ID, b.Status, owes(b).Value)}
 }
 
 func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
@@ -186,33 +188,56 @@ func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
 		}
 		return printJSON(a.stdout, item)
 	}
-	t := newTable(a.stdout)
-	t.AppendRow([]any{"waits for", item.Reason})
-	t.AppendRow([]any{"since", exactTime(item.Since)})
-	t.AppendRow([]any{"what to do", advice(item)})
-	if p != nil {
-		t.AppendRow([]any{"title", printable(p.Title, 100)})
-		t.AppendRow([]any{"url", orDash(p.URL, plain)})
-		t.AppendRow([]any{"description", printable(p.Description, 200)})
+	t := a.screen.Fields()
+	t.Field("waits for", terminal.Styled{Value: item.Reason, Style: styles[*b.DeliveryState]})
+	t.Field("since", a.moment(item.Since))
+	for i, line := range advice(item) {
+		t.Field([]string{"what to do", ""}[min(i, 1)], line)
 	}
-	t.Render()
+	if p != nil {
+		t.Field("title", p.Title)
+		if p.URL != nil {
+			t.Field("url", *p.URL)
+		}
+		if p.Description != "" {
+			t.Field("description", excerpt(p.Description))
+		}
+	}
+	t.Print()
 	fmt.Fprintln(a.stdout)
 	return a.showBid(ctx, s, b.ID)
 }
 
-// advice says what a person can do with an item.
-func advice(item reviewItem) string {
+// excerptLength is how much of a description is shown, in characters.
+const excerptLength = 400
+
+// excerpt is the beginning of a text; JSON has all of it.
+func excerpt(s string) string {
+	if runes := []rune(s); len(runes) > excerptLength {
+		return string(runes[:excerptLength]) + "…"
+	}
+	return s
+}
+
+// advice says what a person can do with an item, and how, a line for each.
+func advice(item reviewItem) []string {
+	do := func(command, arguments string) string {
+		return strings.TrimSpace("bidder " + command + " " + item.Bid.ID.String() + " " + arguments)
+	}
 	switch {
 	case item.Reason == reasonApproval:
-		return "bidder review approve, or bidder withdraw"
+		return []string{do("review approve", ""), "or: " + do("withdraw", "--reason TEXT")}
 	case item.Kind == delivery.Place && item.Bid.ExternalBidID != nil:
-		return "look at the marketplace, then: bidder review resolve --as placed:ID (it is still live), won, lost, rejected or withdrawn; or bidder review retry to look it up again: it is never sent again"
-	case item.Kind == "withdraw":
-		return "take it back there by hand, then: bidder review resolve --as withdrawn (or won, lost, rejected)"
-	case item.Reason == "no_api":
-		return "send it by hand, then: bidder review resolve --as placed:ID (or not-placed)"
+		return []string{
+			"look at the marketplace, then: " + do("review resolve", "--as placed:ID (it is still live), won, lost, rejected or withdrawn"),
+			"or, to look it up again (it is never sent again): " + do("review retry", ""),
+		}
+	case item.Kind == delivery.Withdraw:
+		return []string{"take it back there by hand, then: " + do("review resolve", "--as withdrawn (or won, lost, rejected)")}
+	case item.Reason == delivery.ReasonNoAPI:
+		return []string{"send it by hand, then: " + do("review resolve", "--as placed:ID (or not-placed)")}
 	default:
-		return "look at the marketplace, then: bidder review resolve --as placed:ID or not-placed; or bidder review retry"
+		return []string{"look at the marketplace, then: " + do("review resolve", "--as placed:ID (or not-placed)"), "or: " + do("review retry", "")}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type runReport struct {
@@ -61,8 +61,11 @@ you like: whatever a crash leaves behind, the next run goes on with.`,
   * * * * *  bidder run        # from cron, on as many hosts as you like`,
 		Args: cobra.NoArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
-			if postings != "" {
+			switch {
+			case postings != "":
 				options.names = []string{postings}
+			case options.rejects != "" || options.cachedAt != "":
+				return usageError{errors.New("--rejects and --cached-at are about the lines of a file: name it with --postings")}
 			}
 			return a.run(cmd, &options, every)
 		}),
@@ -137,9 +140,6 @@ func (a *app) runOnce(cmd *cobra.Command, options *runOptions) (err error) {
 	err = errors.Join(err, finishErr)
 	totals := recorder.deliveries.Totals()
 	report.Deliveries, report.Recovered = totals, totals.Recovered
-	s.log.Info("run finished", "run_id", recorder.id, "exit_code", exitCode(err), "attempts", counts.Attempts,
-		"claimed", counts.Outcomes[bidding.Claimed], "failed", counts.Outcomes[bidding.Failed],
-		"placed", totals.Place.Done, "withdrawn", totals.Withdraw.Done, "refreshed", totals.Refreshed, "for_person", totals.ForPerson)
 	return errors.Join(err, a.printRun(report))
 }
 
@@ -164,7 +164,7 @@ func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorde
 	}
 	claimer := bidding.NewClaimer(s.pool, s.lockLimits(), s.rules(), &recorder.counters, recorder.id)
 	failures := &failureLog{session: s}
-	bar := a.countProgress("claiming", "attempts", -1)
+	bar := a.countProgress("claiming", "attempts", a.dueCandidates(ctx, s))
 	err := claimer.Pass(ctx, bidding.PassOptions{Workers: s.Workers, Batch: s.Batch, Observe: func(attempts []bidding.Attempt) {
 		bar.add(len(attempts))
 		failures.observe(attempts)
@@ -172,19 +172,25 @@ func (a *app) pass(ctx context.Context, s *session, options *runOptions, recorde
 	bar.finish()
 	problems = append(problems, err, failures.err())
 	if err == nil && !options.noDelivery {
-		problems = append(problems, s.deliver(ctx, recorder))
+		problems = append(problems, a.deliver(ctx, s, recorder))
 	}
 	return errors.Join(problems...)
 }
 
 // deliver delivers what is owed and due, and looks live bids up; what then needs a person is
 // a personError.
-func (s *session) deliver(ctx context.Context, recorder *recorder) error {
-	engine := s.engine(&recorder.deliveries)
-	if err := engine.Pass(ctx, s.Workers); err != nil {
+func (a *app) deliver(ctx context.Context, s *session, recorder *recorder) error {
+	engine, totals := s.engine(&recorder.deliveries), recorder.deliveries.Totals
+	stop := a.countProgress("delivering", "deliveries", a.dueDeliveries(ctx, s)).follow(ctx, func() int64 { return delivered(totals()) })
+	err := engine.Pass(ctx, s.Workers)
+	stop()
+	if err != nil {
 		return err
 	}
-	if err := engine.Refresh(ctx, s.Workers); err != nil {
+	stop = a.countProgress("looking up live bids", "look-ups", a.dueChecks(ctx, engine)).follow(ctx, func() int64 { return lookedUp(totals().Refreshed) })
+	err = engine.Refresh(ctx, s.Workers)
+	stop()
+	if err != nil {
 		return err
 	}
 	if err := s.tellPauses(ctx); err != nil {
@@ -267,49 +273,44 @@ func (a *app) printRun(report runReport) error {
 		return printJSON(a.stdout, report)
 	}
 	if report.Ingest.Read > 0 {
-		t := newTable(a.stdout, "lines read", "accepted", "updated", "unchanged", "rejected", "blank")
-		in := report.Ingest
-		t.AppendRow([]any{in.Read, in.Accepted, in.Updated, in.Unchanged, in.Rejected, in.Blank})
-		t.Render()
+		a.printIngest(report.Ingest)
 		fmt.Fprintln(a.stdout)
 	}
-	t := newTable(a.stdout, "outcome", "attempts", "meaning")
+	t := a.screen.Table(
+		terminal.Column{Name: "outcome"}, terminal.Column{Name: "attempts", Right: true}, terminal.Column{Name: "meaning", Min: 24, Wrap: true},
+	)
 	for _, outcome := range bidding.Outcomes() {
 		if n := report.Outcomes[outcome]; n > 0 {
-			t.AppendRow([]any{outcome, n, meanings[outcome]})
+			t.Row(styled(outcome), n, meanings[outcome])
 		}
 	}
-	t.AppendRow([]any{"total", report.Attempts, ""})
-	t.Render()
-	printDeliveries(a.stdout, report.Deliveries)
-	printLocks(a.stdout, report)
+	t.Row("total", report.Attempts, "")
+	t.Print()
+	printDeliveries(a.screen, report.Deliveries, report.Deliveries.Refreshed)
+	if report.DryRun {
+		fmt.Fprintln(a.stdout, "\nDry run: nothing was written.")
+		return nil
+	}
+	a.screen.Say("\n", fmt.Sprintf("locks: %d attempts, %d successes, %d conflicts, %d time-outs; %s",
+		report.Locks.Attempts, report.Locks.Successes, report.Locks.Conflicts, report.Locks.Timeouts,
+		report.FinishedAt.Sub(report.StartedAt).Round(time.Millisecond)))
 	return nil
 }
 
-func printDeliveries(w io.Writer, totals delivery.Totals) {
+func printDeliveries(screen terminal.Screen, totals delivery.Totals, r delivery.Refreshed) {
 	if totals.Place != (delivery.Counts{}) || totals.Withdraw != (delivery.Counts{}) {
-		fmt.Fprintln(w)
-		t := newTable(w, "delivery", "done", "again later", "for a person", "rejected")
-		t.AppendRow([]any{"place", totals.Place.Done, totals.Place.Retry, totals.Place.Review, totals.Place.Rejected})
-		t.AppendRow([]any{"withdraw", totals.Withdraw.Done, totals.Withdraw.Retry, totals.Withdraw.Review, totals.Withdraw.Rejected})
-		t.Render()
+		fmt.Fprintln(screen)
+		t := screen.Table(append(terminal.Columns("delivery"), terminal.Numbers("done", "again later", "for a person", "rejected")...)...)
+		t.Row("place", totals.Place.Done, totals.Place.Retry, totals.Place.Review, totals.Place.Rejected)
+		t.Row("withdraw", totals.Withdraw.Done, totals.Withdraw.Retry, totals.Withdraw.Review, totals.Withdraw.Rejected)
+		t.Print()
 	}
-	if r := totals.Refreshed; r != (delivery.Refreshed{}) {
-		fmt.Fprintln(w)
-		t := newTable(w, "looked up", "still live", "won", "lost", "rejected", "withdrawn", "not seen", "for a person")
-		t.AppendRow([]any{"live bids", r.Live, r.Won, r.Lost, r.Rejected, r.Withdrawn, r.Unseen, r.Review})
-		t.Render()
+	if r != (delivery.Refreshed{}) {
+		fmt.Fprintln(screen)
+		t := screen.Table(append(terminal.Columns("looked up"), terminal.Numbers("still live", "won", "lost", "rejected", "withdrawn", "not seen", "for a person")...)...)
+		t.Row("live bids", r.Live, r.Won, r.Lost, r.Rejected, r.Withdrawn, r.Unseen, r.Review)
+		t.Print()
 	}
-}
-
-func printLocks(w io.Writer, report runReport) {
-	if report.DryRun {
-		fmt.Fprintln(w, "\nDry run: nothing was written.")
-		return
-	}
-	fmt.Fprintf(w, "\nlocks: %d attempts, %d successes, %d conflicts, %d time-outs; %s\n",
-		report.Locks.Attempts, report.Locks.Successes, report.Locks.Conflicts, report.Locks.Timeouts,
-		report.FinishedAt.Sub(report.StartedAt).Round(time.Millisecond))
 }
 
 // meanings explain the outcomes to people.

@@ -13,6 +13,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/conformance"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 func (a *app) sandboxCommand() *cobra.Command {
@@ -77,7 +78,7 @@ func (a *app) showRequest(e sandbox.Entry) {
 	if e.State == sandbox.Dropped {
 		answer = "no answer"
 	}
-	fmt.Fprintf(a.stdout, "%-9s %-9s %s %s %s\n", e.Op, answer, e.Marketplace, printable(e.JobID, 64), printable(e.ExternalID, 40))
+	fmt.Fprintf(a.stdout, "%-9s %-9s %s %s %s\n", e.Op, answer, e.Marketplace, terminal.ID(e.JobID), terminal.ID(e.ExternalID))
 }
 
 type bridgeReport struct {
@@ -131,10 +132,10 @@ func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 		return err
 	}
 	report := bridgeReport{Checks: []conformance.Result{}}
-	t := newTable(a.stdout, "check", "result", "detail")
+	t := a.screen.Table(terminal.Column{Name: "check"}, terminal.Column{Name: "result"}, terminal.Column{Name: "detail", Min: 24, Wrap: true})
 	report.OK, err = conformance.Check(cmd.Context(), m, name, func(r conformance.Result) {
 		report.Checks = append(report.Checks, r)
-		t.AppendRow([]any{r.Name, r.Verdict, printable(r.Detail, 100)})
+		t.Row(r.Name, r.Verdict, r.Detail)
 	})
 	if err != nil {
 		return usageError{err}
@@ -146,7 +147,7 @@ func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), failed)
 	}
-	t.Render()
+	t.Print()
 	return failed
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/marketplace/freelancer"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/scan"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 // scanFlags are what to search for, as it was typed.
@@ -93,7 +94,9 @@ func (a *app) completeScannable(cmd *cobra.Command, args []string, _ string) ([]
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	c, err := a.load(cmd, false)
+	asking := *cmd
+	asking.Annotations = nil // completion calls nobody, and needs no secrets
+	c, err := a.load(&asking, false)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -138,10 +141,10 @@ func (a *app) scan(cmd *cobra.Command, argument string, flags scanFlags) error {
 	options.Marketplace, options.PostingTTL, options.Limits = name, s.PostingTTL, s.writeLimits()
 	options.Progress = func(taken int) { bar.add(taken - shown); shown = taken }
 	options.Waiting = func(d time.Duration, why string) {
-		s.log.Info("waiting for the next call", "marketplace", name, "for", d.Round(time.Millisecond).String(), "reason", why)
+		s.log.Info("waiting for the next call", "marketplace", name, "wait", d, "reason", why)
 	}
 	if flags.print {
-		options.Print = a.stdout
+		options.Print = jsonWriter{a.stdout}
 	}
 	report, err := scan.Run(cmd.Context(), s.pool, account.client, gate.Gate{
 		Queries: queries.New(s.pool), Marketplace: name, Account: defaultAccount, Gap: m.Gap(),
@@ -266,31 +269,29 @@ func (a *app) reportScan(s *session, report scan.Report, problem error, printed 
 	if report.Paused {
 		s.log.Warn("the account is paused, so the search was not continued; `bidder resume` ends the pause", "pages", report.Pages)
 	}
+	skipped := int64(0)
+	for _, n := range report.Skipped {
+		skipped += n
+	}
 	switch {
 	case printed:
-		s.log.Info("scan finished", "printed", report.Read, "skipped", report.Skipped, "found", report.Found, "pages", report.Pages, "calls", report.Calls)
+		s.log.Info("scan finished", "printed", report.Read, "skipped", skipped, "found", report.Found, "pages", report.Pages, "calls", report.Calls)
 		return problem
 	case problem != nil && report.Pages == 0:
 		return problem // nothing was read
 	case a.output == "json":
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
-	t := newTable(a.stdout, "read", "accepted", "updated", "unchanged", "rejected", "skipped", "found", "pages", "calls")
-	skipped := int64(0)
-	for _, n := range report.Skipped {
-		skipped += n
-	}
-	t.AppendRow([]any{
-		report.Read, report.Accepted, report.Updated, report.Unchanged, report.Rejected, skipped, report.Found, report.Pages, report.Calls,
-	})
-	t.Render()
+	t := a.screen.Table(terminal.Numbers("read", "accepted", "updated", "unchanged", "rejected", "skipped", "found", "pages", "calls")...)
+	t.Row(report.Read, report.Accepted, report.Updated, report.Unchanged, report.Rejected, skipped, report.Found, report.Pages, report.Calls)
+	t.Print()
 	if skipped > 0 {
 		fmt.Fprintln(a.stdout)
-		reasons := newTable(a.stdout, "skipped", "projects")
+		reasons := a.screen.Table(append(terminal.Columns("skipped"), terminal.Numbers("projects")...)...)
 		for _, reason := range slices.Sorted(maps.Keys(report.Skipped)) {
-			reasons.AppendRow([]any{reason, report.Skipped[reason]})
+			reasons.Row(reason, report.Skipped[reason])
 		}
-		reasons.Render()
+		reasons.Print()
 	}
 	return problem
 }

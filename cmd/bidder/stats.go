@@ -13,6 +13,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type statsReport struct {
@@ -120,21 +121,26 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	case "prometheus":
 		return a.printPrometheus(report)
 	}
-	t := newTable(a.stdout, "counter", "total")
-	t.AppendRow([]any{"runs", report.Runs})
-	t.AppendRow([]any{"lock_attempts", report.Counters.LockAttempts})
-	t.AppendRow([]any{"lock_successes", report.Counters.LockSuccesses})
-	t.AppendRow([]any{"lock_conflicts", report.Counters.LockConflicts})
-	t.AppendRow([]any{"lock_timeouts", report.Counters.LockTimeouts})
-	for _, outcome := range bidding.Outcomes() {
-		t.AppendRow([]any{"outcome " + string(outcome), report.Outcomes[outcome]})
-	}
-	t.Render()
-	printCaps(a.stdout, report.Caps)
+	a.printStats(report)
 	if counts.Unfinished > 0 {
 		fmt.Fprintf(a.stdout, "\n%d runs are under way or were killed.\n", counts.Unfinished)
 	}
 	return nil
+}
+
+func (a *app) printStats(report statsReport) {
+	t := a.screen.Table(append(terminal.Columns("counter"), terminal.Numbers("total")...)...)
+	t.Row("runs", report.Runs)
+	t.Row("lock_attempts", report.Counters.LockAttempts)
+	t.Row("lock_successes", report.Counters.LockSuccesses)
+	t.Row("lock_conflicts", report.Counters.LockConflicts)
+	t.Row("lock_timeouts", report.Counters.LockTimeouts)
+	for _, outcome := range bidding.Outcomes() {
+		t.Row("outcome "+string(outcome), report.Outcomes[outcome])
+	}
+	t.Print()
+	printDeliveries(a.screen, report.Deliveries, report.Refreshed)
+	a.printCaps(report.Caps)
 }
 
 // refreshResults are what look-ups of live bids come to, by their names in JSON.

@@ -12,6 +12,7 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
 type whyReport struct {
@@ -72,19 +73,22 @@ func (a *app) why(ctx context.Context, s *session, key posting.Key) error {
 	if a.output == "json" {
 		return printJSON(a.stdout, report)
 	}
-	fmt.Fprintf(a.stdout, "%s: a run would now end in %q.\n", printable(key.String(), 160), attempt.Outcome)
+	a.screen.Say("", fmt.Sprintf("%s: a run would now end in %q.", keyID(key.Marketplace, key.JobID), attempt.Outcome))
 	for _, reason := range report.Reasons {
-		fmt.Fprintln(a.stdout, "-", printable(reason, 300))
+		a.screen.Say("- ", terminal.Text(reason))
 	}
 	if len(bids) == 0 {
 		return nil
 	}
 	fmt.Fprintln(a.stdout)
-	t := newTable(a.stdout, "bid", "status", "amount", "owes", "created", "reason")
+	t := a.screen.Table(
+		terminal.Column{Name: "bid"}, terminal.Column{Name: "status"}, terminal.Column{Name: "amount", Right: true}, terminal.Column{Name: "created"},
+		terminal.Column{Name: "owes"}, terminal.Column{Name: "reason", Min: 20, Wrap: true},
+	)
 	for _, b := range bids {
-		t.AppendRow([]any{b.ID, b.Status, money(b.AmountCents, b.Currency), owes(b), exactTime(b.CreatedAt), orDash(b.WithdrawnReason, plain)})
+		t.Row(b.ID, styled(b.Status), money(b.AmountCents, b.Currency), a.ago(b.CreatedAt), owes(b), orDash(b.WithdrawnReason, plain))
 	}
-	t.Render()
+	t.Print()
 	return nil
 }
 
@@ -104,7 +108,8 @@ func (s *session) reasons(ctx context.Context, q *queries.Queries, attempt biddi
 		reasons = append(reasons, fmt.Sprintf("It is parked after %d failed attempts; newer content frees it. The last error: %s",
 			candidate.Tries, orDash(candidate.LastError, plain)))
 	case candidate.NotBefore.After(time.Now()):
-		reasons = append(reasons, "It is queued, and runs leave it alone until "+exactTime(candidate.NotBefore)+".")
+		reasons = append(reasons, "It is queued, and runs leave it alone until "+exactTime(candidate.NotBefore)+
+			"; newer content, or `bidder run --reconsider`, has it decided before that.")
 	default:
 		reasons = append(reasons, "It is queued: the next run decides on it.")
 	}
@@ -122,11 +127,11 @@ func (s *session) reason(attempt bidding.Attempt) string {
 	case bidding.Recent:
 		return "A bid on it was made, sent or withdrawn less than " + s.RebidWindow.String() + " ago."
 	case bidding.Stale:
-		return fmt.Sprintf("It was last seen %s ago (%s), longer than %s.", since(attempt.CachedAt), exactTime(attempt.CachedAt), s.PostingTTL)
+		return fmt.Sprintf("It was last seen %s ago (%s), longer than %s.", time.Since(attempt.CachedAt).Round(time.Second), exactTime(attempt.CachedAt), s.PostingTTL)
 	case bidding.Ineligible:
 		return s.refusal(attempt)
 	default:
-		text := "Nothing stands against a bid of " + posting.FormatAmount(attempt.AmountCents)
+		text := "Nothing stands against a bid of " + money(&attempt.AmountCents, attempt.Currency)
 		if attempt.Rule != "" {
 			text += ", by " + s.rule(attempt) + " and the bounds"
 		}
@@ -134,8 +139,18 @@ func (s *session) reason(attempt bidding.Attempt) string {
 	}
 }
 
+// neverFits says whether a bid is larger than all the money of a day: no day has room for it.
+func (s *session) neverFits(attempt bidding.Attempt) bool {
+	most := s.Marketplace(attempt.Key.Marketplace).Caps.MoneyPerDayCents
+	return attempt.Detail == bidding.DetailCapMoneyPerDay && most != nil && attempt.AmountCents > *most
+}
+
 // refusal explains why a posting is ineligible.
 func (s *session) refusal(attempt bidding.Attempt) string {
+	if s.neverFits(attempt) {
+		return fmt.Sprintf("A bid of %s is more than the whole money_per_day of its marketplace, %s: it never fits.", money(&attempt.AmountCents, attempt.Currency),
+			money(s.Marketplace(attempt.Key.Marketplace).Caps.MoneyPerDayCents, attempt.Currency))
+	}
 	switch attempt.Detail {
 	case bidding.ReasonPolicy:
 		return "The policy says no: " + s.rule(attempt) + " is false."
@@ -143,7 +158,7 @@ func (s *session) refusal(attempt bidding.Attempt) string {
 		return fmt.Sprintf("The policy has no answer: %s: %v.", s.rule(attempt), attempt.Err)
 	case bidding.ReasonNoAmount:
 		if attempt.Rule == bidding.RuleAmount {
-			return "The policy's amount is nothing: " + s.rule(attempt) + " says " + posting.FormatAmount(attempt.AmountCents) + "."
+			return "The policy's amount is nothing: " + s.rule(attempt) + " says " + money(&attempt.AmountCents, attempt.Currency) + "."
 		}
 		return "Neither the posting nor its budget says what to bid."
 	}

@@ -124,15 +124,15 @@ func (a *app) printWithdrawal(bid queries.Bid) error {
 	if a.output == "json" {
 		return printJSON(a.stdout, report)
 	}
-	t := newTable(a.stdout)
-	t.AppendRow([]any{"bid", bid.ID})
-	t.AppendRow([]any{"status", bid.Status})
+	t := a.screen.Fields()
+	t.Field("bid", bid.ID)
+	t.Field("status", styled(bid.Status))
 	if bid.DeliveryState != nil {
-		t.AppendRow([]any{"owes", owes(bid)})
-		t.AppendRow([]any{"next attempt", orDash(bid.NextAttemptAt, exactTime)})
-		t.AppendRow([]any{"for a person", orDash(bid.ReviewReason, plain)})
-		t.AppendRow([]any{"last error", orDash(bid.LastError, plain)})
+		t.Field("owes", owes(bid))
+		t.Field("next attempt", orDash(bid.NextAttemptAt, a.moment))
+		t.Field("for a person", orDash(bid.ReviewReason, plain))
+		t.Field("last error", orDash(bid.LastError, plain))
 	}
-	t.Render()
+	t.Print()
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 // switching a marketplace to manual for a while is a change of one line.
 func (m *Marketplace) bridgeKeys(at string) []field {
 	return []field{
-		{at + ".base_url", "", "where the connector is", address(&m.BaseURL, "base_url", "https://connector.example.com/upwork")},
+		{at + ".base_url", "", "where the connector is; with the handler freelancer, the API of the site or its sandbox", address(&m.BaseURL, "base_url", "https://connector.example.com/upwork")},
 		{at + ".place.method", "", "POST or PUT", choice(&m.Place.Method, "POST", "PUT")},
 		{at + ".place.path", "", "path that places a bid", path(&m.Place.Path, idempotencyKey)},
 		{at + ".lookup.method", "", "GET", choice(&m.Lookup.Method, "GET")},

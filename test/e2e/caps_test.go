@@ -106,6 +106,20 @@ func TestCapsShow(t *testing.T) {
 	}
 }
 
+// TestCapsNeverFit: what is larger than the cap itself is not told to wait for another day.
+func TestCapsNeverFit(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.ingest(line("1")) // 100.00
+	config := "BIDDER_CONFIG=" + capsFile(t, `money_per_day: "99.99"`)
+	for _, args := range [][]string{{"why", "upwork", "1"}, {"bid", "upwork", "1"}} {
+		said := f.call(args...).with(config).run(t).stdout
+		if !strings.Contains(said, "100.00 USD") || !strings.Contains(said, "99.99 USD") || !strings.Contains(said, "never fits") || strings.Contains(said, "room again") {
+			t.Errorf("%s says:\n%s", args[0], said)
+		}
+	}
+}
+
 // TestCapsRaised: what waits for tomorrow is bid on at once when it is asked for.
 func TestCapsRaised(t *testing.T) {
 	t.Parallel()
@@ -124,6 +138,12 @@ func TestCapsRaised(t *testing.T) {
 		{"bids_per_day: none", []string{"--reconsider"}, 6},
 	} {
 		f.call(append([]string{"run", "--no-delivery"}, step.args...)...).with("BIDDER_CONFIG="+capsFile(t, step.caps)).run(t).want(t, 0)
+		if i == 1 {
+			why := f.call("why", "upwork", "00005").with("BIDDER_CONFIG="+capsFile(t, step.caps)).run(t).want(t, 0).stdout
+			if !strings.Contains(why, `"claimed"`) || !strings.Contains(why, "bidder run --reconsider") {
+				t.Errorf("why does not say how it is bid on at once:\n%s", why)
+			}
+		}
 		if n := read[int](f, "SELECT count(*) FROM bids"); n != step.bids {
 			t.Errorf("step %s: %d bids, want %d", fmt.Sprint(i, step), n, step.bids)
 		}

@@ -154,11 +154,31 @@ func TestPause(t *testing.T) {
 			m.wantCalls(sandbox.Place, 1)
 			m.wantCount(2, "bids WHERE delivery_state = 'pending' AND place_posts = 0")
 
-			m.bidder(append([]string{"resume"}, what...)...).want(t, 0)
+			told := m.bidder(append([]string{"resume"}, what...)...).want(t, 0).stderr
+			if !strings.Contains(told, "Resumed "+orAll(what)) || !strings.Contains(told, "red") {
+				t.Errorf("it is not said what was resumed: %s", told)
+			}
+			if again := m.bidder(append([]string{"resume"}, what...)...).want(t, 0).stderr; strings.Contains(again, "Resumed") || again == "" {
+				t.Errorf("resumed again: %s", again)
+			}
 			m.converge()
 			m.wantLive(3)
 		})
 	}
+}
+
+// TestPauseMistyped: the name of a marketplace that nothing is known of is taken, but told.
+func TestPauseMistyped(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.claim("1")
+	config := "BIDDER_CONFIG=" + file(t, "bidder.yaml", "marketplaces: {guru: {handler: manual}}")
+	for name, doubted := range map[string]bool{"upwork": false, "guru": false, "upwrok": true} {
+		if told := f.call("pause", name).with(config).run(t).want(t, 0).stderr; strings.Contains(told, "is the name right?") != doubted {
+			t.Errorf("pause %s says: %s", name, told)
+		}
+	}
+	f.wantCount(3, "accounts WHERE paused_at IS NOT NULL")
 }
 
 func orAll(what []string) string {

@@ -52,9 +52,9 @@ func TestPolicy(t *testing.T) {
 	type verdict struct{ detail, amount, expression, at, reason string }
 	const top, own = "bidder.yaml:2:11", "bidder.yaml:6:15"
 	wanted := map[string]verdict{
-		"yes":        {"<null>", "90.00", "amount", "bidder.yaml:3:9", "a bid of 90.00, by amount ("},
+		"yes":        {"<null>", "90.00", "amount", "bidder.yaml:3:9", "a bid of 90.00 USD, by amount ("},
 		"clamped":    {"<null>", "400.00", "amount", "bidder.yaml:3:9", "a bid of 400.00"},
-		"wanted":     {"<null>", "12.50", "<null>", "<null>", "a bid of 12.50."},
+		"wanted":     {"<null>", "12.50", "<null>", "<null>", "a bid of 12.50 USD."},
 		"no skill":   {"policy", "<null>", "eligible", top, "eligible ("},
 		"no budget":  {"policy_error", "<null>", "eligible", top, "posting.budget_max is absent: ask has(posting.budget_max) first (at 1:8 of the expression)"},
 		"own":        {"<null>", "90.00", "amount", "bidder.yaml:3:9", "a bid of 90.00"},

@@ -39,6 +39,10 @@ func TestWrongUsage(t *testing.T) {
 		},
 		{name: "not a marketplace", args: "bid up/work 1", says: []string{"marketplace"}},
 		{name: "negative wait", args: "bid upwork 1 --lock-wait -1s", says: []string{"--lock-wait"}},
+		{name: "help about nothing", args: "help bidd", says: []string{`"bidd"`, "--help"}},
+		{name: "help about no sub-command", args: "help bids shwo", says: []string{`"shwo"`, "--help"}},
+		{name: "rejects of no file", args: "run --rejects /dev/null", says: []string{"--rejects", "--postings"}},
+		{name: "a time for no file", args: "run --cached-at now", says: []string{"--cached-at", "--postings"}},
 		{name: "negative time", args: "stats --since -1h", says: []string{"--since"}},
 	}
 	f.untouched(func() {
@@ -184,6 +188,14 @@ func TestLogs(t *testing.T) {
 			}
 		}
 	}
+	wantFlat(t, stderr)
+	if !strings.Contains(stderr, `"kind":"run"`) || !strings.Contains(stderr, `"duration_ms":`) || !strings.Contains(stderr, `"claimed":1`) {
+		t.Errorf("the line of the run: %s", stderr)
+	}
+	byHand := f.bidder("bid", "upwork", "nowhere").want(t, 3).stderr
+	if !strings.Contains(byHand, `"kind":"bid"`) || strings.Count(byHand, "run_id") != 1 {
+		t.Errorf("the line of a bid by hand: %s", byHand)
+	}
 	if stderr := c.with("BIDDER_LOG_LEVEL=error").run(t).want(t, 3).stderr; stderr != "" {
 		t.Errorf("stderr with level error: %s", stderr)
 	}
@@ -192,6 +204,23 @@ func TestLogs(t *testing.T) {
 	}
 	if stderr := c.with("BIDDER_LOG_LEVEL=loud").run(t).want(t, 2).stderr; !strings.Contains(stderr, "loud") {
 		t.Errorf("stderr: %s", stderr)
+	}
+}
+
+// wantFlat checks that no attribute of a log in JSON is a structure, or a text that shows one.
+func wantFlat(t *testing.T, logs string) {
+	t.Helper()
+	for line := range strings.Lines(logs) {
+		for key, value := range decode[map[string]any](t, result{stdout: line}) {
+			text, isText := value.(string)
+			switch value.(type) {
+			case map[string]any, []any:
+				t.Errorf("%s is no single value: %s", key, line)
+			}
+			if isText && (strings.HasPrefix(text, "{") || strings.HasPrefix(text, "map[")) {
+				t.Errorf("%s shows a structure: %s", key, line)
+			}
+		}
 	}
 }
 
@@ -225,6 +254,10 @@ func TestHelp(t *testing.T) {
 	if r := (call{args: []string{"--version"}}).run(t).want(t, 0); !strings.HasPrefix(r.stdout, "bidder ") {
 		t.Errorf("the version is %q", r.stdout)
 	}
+	direct, about := (call{args: []string{"bids", "show", "--help"}}).run(t).want(t, 0), (call{args: []string{"help", "bids", "show"}}).run(t).want(t, 0)
+	if about.stdout != direct.stdout || about.stderr != "" {
+		t.Errorf("help bids show:\n%s%s", about.stdout, about.stderr)
+	}
 	if r := (call{}).run(t).want(t, 0); !strings.Contains(r.stdout, "Available Commands:") {
 		t.Errorf("without arguments:\n%s%s", r.stdout, r.stderr)
 	}
@@ -252,6 +285,7 @@ func TestCompletion(t *testing.T) {
 	}{
 		{args: []string{""}, want: []string{"run", "bid", "bids", "ingest", "migrate"}},
 		{args: []string{"bids", "--status", ""}, want: []string{"ACTIVE", "WITHDRAWN", "DUPLICATE"}},
+		{args: []string{"help", "bids", ""}, want: []string{"show", "mark"}},
 		{args: []string{"stats", "-o", ""}, want: []string{"table", "json"}},
 		{args: []string{"bids", "mark", "0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41", "--note", "x", ""}, want: []string{"won", "lost", "rejected"}},
 	} {
