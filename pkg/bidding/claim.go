@@ -460,7 +460,7 @@ func undecided(a *Attempt) bool { return !a.Decided() }
 func numbered(attempts []Attempt, match func(*Attempt) bool) (numbers []int32, marketplaces, jobIDs []string) {
 	for i := range attempts {
 		if match(&attempts[i]) {
-			numbers = append(numbers, int32(i)) //nolint:gosec // a batch size
+			numbers = append(numbers, int32(i))
 			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)
 			jobIDs = append(jobIDs, attempts[i].Key.JobID)
 		}

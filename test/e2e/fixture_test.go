@@ -36,9 +36,10 @@ func setup(t *testing.T, options ...testdb.Option) *fixture {
 	return &fixture{DB: d, t: t, pool: d.Pool(t)}
 }
 
-// call is a call of the program with only the database in its environment.
+// call is a call of the program with only the database in its environment. A hundred of them may
+// want to connect at once, on a machine that is busy with other things.
 func (f *fixture) call(args ...string) call {
-	return call{args: args, env: []string{"DATABASE_URL=" + f.URL}}
+	return call{args: args, env: []string{"DATABASE_URL=" + f.URL, "PGCONNECT_TIMEOUT=60"}}
 }
 
 // start starts such a call.

@@ -68,7 +68,7 @@ func (b *binary) path() (string, error) {
 		if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 			args = slices.Insert(args, 1, "-race") // as these tests themselves
 		}
-		build := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // arguments are constants
+		build := exec.CommandContext(context.Background(), "go", args...)
 		if output, err := build.CombinedOutput(); err != nil {
 			b.err = fmt.Errorf("build the program: %w: %s", err, output)
 		}
