@@ -54,14 +54,19 @@ func Begin(ctx context.Context, pool Beginner, limits Limits) (pgx.Tx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	if err := setLimits(ctx, tx, limits); err != nil {
+	isolation, err := setLimits(ctx, tx, limits)
+	if err == nil && isolation != "read committed" {
+		err = fmt.Errorf("%w: it is %s", ErrIsolation, isolation)
+	}
+	if err != nil {
 		Rollback(ctx, tx)
 		return nil, err
 	}
 	return tx, nil
 }
 
-func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
+// setLimits sets the limits, and says which isolation level the transaction has.
+func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) (isolation string, err error) {
 	seqScan := "on"
 	if limits.NoSeqScan {
 		seqScan = "off"
@@ -74,12 +79,9 @@ func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
 		Seqscan:          seqScan,
 	})
 	if err != nil {
-		return fmt.Errorf("set the transaction's limits: %w", err)
+		return "", fmt.Errorf("set the transaction's limits: %w", err)
 	}
-	if set.Isolation != "read committed" {
-		return fmt.Errorf("%w: it is %s", ErrIsolation, set.Isolation)
-	}
-	return nil
+	return set.Isolation, nil
 }
 
 // milliseconds never says 0, which Postgres reads as "no limit", nor more than the 24 days that it can count.
@@ -138,4 +140,14 @@ func ReadOnly(ctx context.Context, pool Beginner, fn func(tx pgx.Tx) error) erro
 	}
 	defer Rollback(ctx, tx)
 	return fn(tx)
+}
+
+// ReadOnlyWithin is [ReadOnly] under the limits.
+func ReadOnlyWithin(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
+	return ReadOnly(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := setLimits(ctx, tx, limits); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }

@@ -16,12 +16,12 @@ import (
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
 // those that have bid under the caps at its top.
-func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
+func (s *session) capUsage(ctx context.Context, conn queries.DBTX) ([]bidding.CapUsage, error) {
 	currencies := map[string][]string{}
 	for name := range s.Marketplaces {
 		currencies[name] = nil
 	}
-	rows, err := queries.New(s.pool).SpendingAccounts(ctx)
+	rows, err := queries.New(conn).SpendingAccounts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the accounts under caps: %w", err)
 	}
@@ -37,7 +37,7 @@ func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
 		if len(currencies[name]) == 0 {
 			currencies[name] = []string{s.DefaultCurrency}
 		}
-		used, err := bidding.ReadCaps(ctx, s.pool, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
+		used, err := bidding.ReadCaps(ctx, conn, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
 		if err != nil {
 			return nil, err
 		}
@@ -74,24 +74,6 @@ func printCaps(w io.Writer, usage []bidding.CapUsage) {
 	t.Render()
 }
 
-// prometheusCaps writes gauges: bids, or hundredths of the currency.
-func prometheusCaps(text *strings.Builder, usage []bidding.CapUsage) {
-	for _, gauge := range []struct {
-		name, help string
-		value      func(bidding.CapUsage) int64
-	}{
-		{"bidder_cap_used", "What is used of a cap: bids, or hundredths of the currency.", func(u bidding.CapUsage) int64 { return u.Used }},
-		{"bidder_cap_limit", "The cap: bids, or hundredths of the currency.", func(u bidding.CapUsage) int64 { return u.Limit }},
-	} {
-		if len(usage) > 0 {
-			fmt.Fprintf(text, "# HELP %s %s\n# TYPE %s gauge\n", gauge.name, gauge.help, gauge.name)
-		}
-		for _, u := range usage {
-			fmt.Fprintf(text, "%s{marketplace=%q,account=%q,cap=%q,currency=%q} %d\n", gauge.name, u.Marketplace, u.Account, u.Cap, u.Currency, gauge.value(u))
-		}
-	}
-}
-
 // capWarning is the part of a cap, in hundredths, from which doctor warns.
 const capWarning = 80
 
@@ -112,7 +94,7 @@ func (e *examination) caps(ctx context.Context, q *queries.Queries) error {
 			"write another zone for the caps, or update the server's time zones")
 		return nil
 	}
-	usage, err := e.s.capUsage(ctx)
+	usage, err := e.s.capUsage(ctx, e.s.pool)
 	if err != nil {
 		return err
 	}

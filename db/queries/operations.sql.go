@@ -90,6 +90,7 @@ FROM (VALUES
     ('bids', 'SELECT'), ('bids', 'INSERT'), ('bids', 'UPDATE'),
     ('bid_events', 'SELECT'), ('bid_events', 'INSERT'),
     ('runs', 'SELECT'), ('runs', 'INSERT'), ('runs', 'UPDATE'),
+    ('run_totals', 'SELECT'), ('run_totals', 'INSERT'), ('run_totals', 'UPDATE'), ('uncounted_runs', 'SELECT'),
     ('accounts', 'SELECT'), ('accounts', 'INSERT'), ('accounts', 'UPDATE'),
     ('tokens', 'SELECT'), ('tokens', 'INSERT'), ('tokens', 'UPDATE'), ('tokens', 'DELETE'),
     ('callbacks', 'SELECT'), ('callbacks', 'INSERT'), ('callbacks', 'DELETE'),
