@@ -109,6 +109,7 @@ func (f *fixture) want(want map[string]float64) {
 // everything makes one of all that is counted.
 func (f *fixture) everything() {
 	f.t.Helper()
+	//nolint:dupword // it is SQL
 	f.exec(`INSERT INTO bids (marketplace, job_id, amount_cents, status, delivery_kind, delivery_state, created_at, last_post_at, first_post_at, place_posts,
 			next_attempt_at, lease_expires_at, review_since, review_reason, withdraw_requested_at, withdraw_requested_reason)
 		SELECT m, j, 100, status, kind, state, now() - age, sent, sent, CASE WHEN sent IS NULL THEN 0 ELSE 1 END, next, CASE WHEN state = 'leased' THEN next END,
@@ -125,6 +126,7 @@ func (f *fixture) everything() {
 		) AS b (m, j, status, kind, state, age, sent, next)`)
 	f.exec(`INSERT INTO candidates (marketplace, job_id, cached_at, not_before) VALUES
 		('upwork', '10', now(), now() - interval '900 s'), ('upwork', '11', now(), now()), ('upwork', '12', now(), now() + interval '1 day'), ('upwork', '13', now(), 'infinity')`)
+	//nolint:dupword // it is SQL
 	f.exec(`INSERT INTO accounts (marketplace, account, paused_at, paused_reason, paused_by, paused_until) VALUES
 		('upwork', '*', now(), 'storm', 'ann', NULL), ('guru', '*', now(), 'over', 'ann', now()), ('guru', 'default', NULL, NULL, NULL, NULL)`)
 }
@@ -135,19 +137,19 @@ func TestGauges(t *testing.T) {
 	f.want(map[string]float64{"bidder_oldest_owed_delivery_age_seconds": 0, "bidder_oldest_overdue_delivery_age_seconds": 0, "bidder_oldest_due_candidate_age_seconds": 0})
 	f.everything()
 	f.want(map[string]float64{
-		`bidder_live_bids{marketplace="upwork"}`:                                                4,
-		`bidder_live_bids{marketplace="guru"}`:                                                  2,
-		`bidder_owed_deliveries{kind="place",marketplace="upwork",state="pending"}`:             2,
-		`bidder_owed_deliveries{kind="withdraw",marketplace="upwork",state="leased"}`:           1,
-		`bidder_owed_deliveries{kind="place",marketplace="guru",state="review"}`:                1,
-		`bidder_owed_deliveries{kind="place",marketplace="guru",state="awaiting_approval"}`:     1,
-		`bidder_review_waiting`:                       1,
-		`bidder_approval_waiting`:                     1,
-		`bidder_candidates{state="due"}`:              2,
-		`bidder_candidates{state="later"}`:            1,
-		`bidder_candidates{state="parked"}`:           1,
-		`bidder_paused_accounts`:                      1,
-		`bidder_schema_version`:                       float64(db.LatestVersion()),
+		`bidder_live_bids{marketplace="upwork"}`:                                            4,
+		`bidder_live_bids{marketplace="guru"}`:                                              2,
+		`bidder_owed_deliveries{kind="place",marketplace="upwork",state="pending"}`:         2,
+		`bidder_owed_deliveries{kind="withdraw",marketplace="upwork",state="leased"}`:       1,
+		`bidder_owed_deliveries{kind="place",marketplace="guru",state="review"}`:            1,
+		`bidder_owed_deliveries{kind="place",marketplace="guru",state="awaiting_approval"}`: 1,
+		`bidder_review_waiting`:             1,
+		`bidder_approval_waiting`:           1,
+		`bidder_candidates{state="due"}`:    2,
+		`bidder_candidates{state="later"}`:  1,
+		`bidder_candidates{state="parked"}`: 1,
+		`bidder_paused_accounts`:            1,
+		`bidder_schema_version`:             float64(db.LatestVersion()),
 		`bidder_cap_used{account="default",cap="money_per_day",currency="USD",marketplace="odd\"\\name"}`:  250,
 		`bidder_cap_limit{account="default",cap="money_per_day",currency="USD",marketplace="odd\"\\name"}`: 1000,
 	})
@@ -341,7 +343,9 @@ func TestHandler(t *testing.T) {
 	if w := serve(http.MethodPost); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST is answered %d", w.Code)
 	}
-	f.Caps = func(context.Context, queries.DBTX) ([]bidding.CapUsage, error) { return nil, errors.New("secret cause") }
+	f.Caps = func(context.Context, queries.DBTX) ([]bidding.CapUsage, error) {
+		return nil, errors.New("secret cause")
+	}
 	if w := serve(http.MethodGet); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "secret") || !strings.Contains(log.String(), "secret cause") {
 		t.Errorf("answer %d: %s; log: %s", w.Code, w.Body, log.String())
 	}
