@@ -167,6 +167,8 @@ func TestNothingReopens(t *testing.T) {
 			SELECT 'bid ' || b.id FROM bids AS b
 			WHERE b.status = 'ACTIVE'
 				OR greatest(b.created_at, b.updated_at, b.withdrawal_timestamp) > now() - interval '30 days'
+				OR b.status <> 'DUPLICATE' AND EXISTS (
+					SELECT FROM bids AS o WHERE o.job_id = b.job_id AND o.delivery_kind IS NOT NULL)
 				OR b.status <> 'DUPLICATE' AND NOT EXISTS (
 					SELECT FROM bids AS n WHERE n.job_id = b.job_id AND n.status <> 'DUPLICATE' AND (n.created_at, n.id) > (b.created_at, b.id))
 			UNION ALL
