@@ -130,7 +130,7 @@ func (s *session) ask(ctx context.Context, clients *accounts, name string) check
 	switch {
 	case finding.Known:
 		return answer(levelOK, handler+": answers look-ups", "")
-	case result.Kind == marketplace.AuthNeeded:
+	case result.Kind == marketplace.AuthNeeded || result.Code == marketplace.CodeAuthFailed:
 		return answer(levelError, "it does not know who asks: "+said, "see that the secrets here and there are the same (signing_secrets_env, auth)")
 	case result.Kind == marketplace.NotExecuted && result.After > 0, result.Kind == marketplace.PauseAccount:
 		return answer(levelWarning, "it asks to wait: "+said, "lower rate of "+name)

@@ -116,7 +116,7 @@ func (e *examination) poolerMode(ctx context.Context) (between bool, mode string
 	for range 5 { // other clients may come in between
 		tx, err := second.Begin(ctx)
 		if err != nil {
-			return true, poolerStatement, nil //nolint:nilerr // that is what statement mode is
+			return true, poolerStatement, nil // that is what statement mode is
 		}
 		other, err := queries.New(tx).BackendPID(ctx)
 		db.Rollback(ctx, tx)
