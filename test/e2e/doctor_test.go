@@ -199,7 +199,6 @@ func TestDoctor(t *testing.T) {
 	if !strings.Contains(table, "lock slots") || !strings.Contains(table, "superuser") {
 		t.Errorf("the table:\n%s", table)
 	}
-
 }
 
 // TestDoctorRights: a role that lacks a right, has one too many, or few connections.
