@@ -49,11 +49,12 @@ generate: $(TOOLS)/sqlc ## generate the Go of db/queries
 	$(TOOLS)/sqlc generate
 
 .PHONY: verify
-verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current
+verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current, and that deploy/ fits the metrics
 	$(TOOLS)/sqlc diff
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	cd test/bench && $(GO) mod tidy -diff && $(GO) vet ./...
+	cd test/deploy && $(GO) mod tidy -diff && $(GO) test ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run all linters

@@ -35,6 +35,7 @@ const statementTime = 10 * time.Second
 //nolint:gochecknoglobals // constants
 var (
 	kinds          = []string{"bid", "run", "withdraw"}
+	exitCodes      = []string{"0", "1", "3", "4", "130", "143", "killed"}
 	refreshResults = []string{"live", "lost", "rejected", "review", "unseen", "withdrawn", "won"}
 )
 
@@ -131,8 +132,13 @@ func (r *reading) totals(t Totals) {
 	for _, kind := range kinds {
 		of := t.Kinds[kind]
 		r.add(runs, float64(of.Runs), kind)
-		for _, code := range slices.Sorted(maps.Keys(of.Exits)) {
-			r.add(runExits, float64(of.Exits[code]), kind, code)
+		exits := map[string]int64{}
+		for _, code := range exitCodes {
+			exits[code] = 0
+		}
+		maps.Copy(exits, of.Exits)
+		for _, code := range slices.Sorted(maps.Keys(exits)) {
+			r.add(runExits, float64(exits[code]), kind, code)
 		}
 		if !of.LastFinishedAt.IsZero() {
 			r.add(lastRun, seconds(of.LastFinishedAt), kind)
