@@ -54,19 +54,26 @@ func Begin(ctx context.Context, pool Beginner, limits Limits) (pgx.Tx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	isolation, err := setLimits(ctx, tx, limits)
-	if err == nil && isolation != "read committed" {
-		err = fmt.Errorf("%w: it is %s", ErrIsolation, isolation)
-	}
-	if err != nil {
+	if err := setLimits(ctx, tx, limits); err != nil {
 		Rollback(ctx, tx)
 		return nil, err
 	}
 	return tx, nil
 }
 
-// setLimits sets the limits, and says which isolation level the transaction has.
-func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) (isolation string, err error) {
+func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
+	isolation, err := limit(ctx, tx, limits)
+	if err != nil {
+		return err
+	}
+	if isolation != "read committed" {
+		return fmt.Errorf("%w: it is %s", ErrIsolation, isolation)
+	}
+	return nil
+}
+
+// limit puts a transaction under the limits, and says how isolated it is.
+func limit(ctx context.Context, tx pgx.Tx, limits Limits) (isolation string, err error) {
 	seqScan := "on"
 	if limits.NoSeqScan {
 		seqScan = "off"
@@ -142,10 +149,10 @@ func ReadOnly(ctx context.Context, pool Beginner, fn func(tx pgx.Tx) error) erro
 	return fn(tx)
 }
 
-// ReadOnlyWithin is [ReadOnly] under the limits.
-func ReadOnlyWithin(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
+// View is [ReadOnly] under limits.
+func View(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
 	return ReadOnly(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := setLimits(ctx, tx, limits); err != nil {
+		if _, err := limit(ctx, tx, limits); err != nil {
 			return err
 		}
 		return fn(tx)

@@ -15,8 +15,13 @@ import (
 )
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
-// those that have bid under the caps at its top.
-func (s *session) capUsage(ctx context.Context, conn queries.DBTX) ([]bidding.CapUsage, error) {
+// those that have bid under the caps at its top, counted anew.
+func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
+	return s.readCaps(ctx, s.pool, true)
+}
+
+// readCaps is capUsage on a connection of the caller's, counted anew or as claims have counted.
+func (s *session) readCaps(ctx context.Context, conn queries.DBTX, anew bool) ([]bidding.CapUsage, error) {
 	currencies := map[string][]string{}
 	for name := range s.Marketplaces {
 		currencies[name] = nil
@@ -37,7 +42,7 @@ func (s *session) capUsage(ctx context.Context, conn queries.DBTX) ([]bidding.Ca
 		if len(currencies[name]) == 0 {
 			currencies[name] = []string{s.DefaultCurrency}
 		}
-		used, err := bidding.ReadCaps(ctx, conn, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
+		used, err := bidding.ReadCaps(ctx, conn, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps), anew)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +99,7 @@ func (e *examination) caps(ctx context.Context, q *queries.Queries) error {
 			"write another zone for the caps, or update the server's time zones")
 		return nil
 	}
-	usage, err := e.s.capUsage(ctx, e.s.pool)
+	usage, err := e.s.capUsage(ctx)
 	if err != nil {
 		return err
 	}

@@ -78,12 +78,16 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
+	a.printChecks(e.checks)
+	return problem
+}
+
+func (a *app) printChecks(checks []check) {
 	t := newTable(a.stdout, "check", "level", "finding", "what to do")
-	for _, c := range e.checks {
+	for _, c := range checks {
 		t.AppendRow([]any{c.Name, c.Level, uncut(c.Message), orDash(c.Fix, uncut)})
 	}
 	t.Render()
-	return problem
 }
 
 // uncut is printable text in its whole length.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
@@ -86,12 +88,20 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 		Counters: lockCounters{totals.Locks.Attempts, totals.Locks.Successes, totals.Locks.Conflicts, totals.Locks.Timeouts},
 		Outcomes: totals.Outcomes, Deliveries: totals.Deliveries, Refreshed: totals.Refreshed,
 	}
-	if report.Caps, err = s.capUsage(ctx, s.pool); err != nil {
+	if report.Caps, err = s.capUsage(ctx); err != nil {
 		return err
 	}
 	if a.output == "json" {
 		return printJSON(a.stdout, report)
 	}
+	a.printStats(report)
+	if totals.Unfinished > 0 {
+		fmt.Fprintf(a.stdout, "\n%d runs are under way or were killed.\n", totals.Unfinished)
+	}
+	return nil
+}
+
+func (a *app) printStats(report statsReport) {
 	t := newTable(a.stdout, "counter", "total")
 	t.AppendRow([]any{"runs", report.Runs})
 	t.AppendRow([]any{"lock_attempts", report.Counters.LockAttempts})
@@ -103,13 +113,12 @@ func (a *app) stats(cmd *cobra.Command, since time.Duration) error {
 	}
 	t.Render()
 	printCaps(a.stdout, report.Caps)
-	if totals.Unfinished > 0 {
-		fmt.Fprintf(a.stdout, "\n%d runs are under way or were killed.\n", totals.Unfinished)
-	}
-	return nil
 }
 
 // exporter reads the metrics, for a textfile collector as for a scrape.
 func (s *session) exporter() *metrics.Exporter {
-	return &metrics.Exporter{Pool: s.pool, Caps: s.capUsage, Version: programVersion()}
+	caps := func(ctx context.Context, conn queries.DBTX) ([]bidding.CapUsage, error) {
+		return s.readCaps(ctx, conn, false)
+	}
+	return &metrics.Exporter{Pool: s.pool, Caps: caps, Version: programVersion()}
 }

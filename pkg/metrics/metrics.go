@@ -70,7 +70,7 @@ func (e *Exporter) Gather(ctx context.Context) ([]*dto.MetricFamily, error) {
 // under way, so it is told not to read them all.
 func within(ctx context.Context, pool db.Beginner, read func(tx pgx.Tx) error) error {
 	limits := db.Limits{Statement: statementTime, Lock: statementTime, Idle: statementTime, Life: statementTime, NoSeqScan: true}
-	return db.ReadOnlyWithin(ctx, pool, limits, read)
+	return db.View(ctx, pool, limits, read)
 }
 
 // Write writes all metrics in the text exposition format.

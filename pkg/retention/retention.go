@@ -104,7 +104,7 @@ func (p Pruner) Prune(ctx context.Context) (removed Removed, before time.Time, e
 
 // Preview counts what [Pruner.Prune] would delete, at one moment, and changes nothing.
 func (p Pruner) Preview(ctx context.Context) (removed Removed, before time.Time, err error) {
-	err = db.ReadOnlyWithin(ctx, p.Pool, p.limits(), func(tx pgx.Tx) error {
+	err = db.View(ctx, p.Pool, p.limits(), func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		now, err := q.Now(ctx)
 		if err != nil {
