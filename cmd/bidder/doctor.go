@@ -42,9 +42,9 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use: "doctor", Annotations: calls(),
 		Short: "Check the installation, and say how to mend it",
 		Long: `Looks at the server, the schema, the rights, the limits, the queue, what is owed, and
-the configuration, asks each marketplace that has something to ask (it sends nothing that
-could change anything, and nothing where calls are paused), and prints each finding with
-its fix. The exit code is 3 when something is wrong, and 4 when the database cannot be
+the configuration, asks each marketplace for something that changes nothing there (where
+calls are not paused; a token that has run out is renewed), and prints each finding with its
+fix. The exit code is 3 when something is wrong, and 4 when the database cannot be
 used at all.`,
 		Example: `  bidder doctor
   bidder doctor -o json | jq '.checks[] | select(.level != "ok")'`,

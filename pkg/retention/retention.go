@@ -20,6 +20,8 @@ const (
 	capDay = 26 * time.Hour
 	// keepCallbacks is longer than anybody repeats a callback.
 	keepCallbacks = 7 * 24 * time.Hour
+	// previewLife bounds the one transaction of a dry run, which looks at every bid.
+	previewLife = 24 * time.Hour
 	// page is how many rows one transaction looks at.
 	page = 1000
 )
@@ -104,7 +106,9 @@ func (p Pruner) Prune(ctx context.Context) (removed Removed, before time.Time, e
 
 // Preview counts what [Pruner.Prune] would delete, at one moment, and changes nothing.
 func (p Pruner) Preview(ctx context.Context) (removed Removed, before time.Time, err error) {
-	err = db.View(ctx, p.Pool, p.limits(), func(tx pgx.Tx) error {
+	limits := p.limits()
+	limits.Life = previewLife
+	err = db.View(ctx, p.Pool, limits, func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		now, err := q.Now(ctx)
 		if err != nil {

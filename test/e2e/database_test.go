@@ -35,6 +35,8 @@ func needDatabase(t *testing.T) [][]string {
 		{"locks"},
 		{"key", "upwork", "1"},
 		{"stats"},
+		{"prune", "--older-than", "90d"},
+		{"prune", "--older-than", "90d", "--dry-run"},
 	}
 }
 
