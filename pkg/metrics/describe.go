@@ -45,7 +45,7 @@ func Descriptions() []Description {
 	return []Description{
 		counter(runs, "Runs that were started: run, bid or withdraw.", "kind"),
 		counter(runExits, "Runs that have ended, by their exit code; killed ones once they were silent for a day.", "kind", "exit_code"),
-		gauge(lastRun, "When a run last finished, whatever its exit code.", "kind"),
+		gauge(lastRun, "When a run last finished, whatever its exit code; 0 where none has.", "kind"),
 		counter(lockAttempts, "Attempts to get the lock of a posting."),
 		counter(lockSuccesses, "Attempts that got it."),
 		counter(lockConflicts, "Attempts whose first try failed."),

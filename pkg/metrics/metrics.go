@@ -140,9 +140,7 @@ func (r *reading) totals(t Totals) {
 		for _, code := range slices.Sorted(maps.Keys(exits)) {
 			r.add(runExits, float64(exits[code]), kind, code)
 		}
-		if !of.LastFinishedAt.IsZero() {
-			r.add(lastRun, seconds(of.LastFinishedAt), kind)
-		}
+		r.add(lastRun, seconds(of.LastFinishedAt), kind)
 	}
 	r.add(lockAttempts, float64(t.Locks.Attempts))
 	r.add(lockSuccesses, float64(t.Locks.Successes))
@@ -215,5 +213,10 @@ func (r *reading) schema(ctx context.Context, conn queries.DBTX) error {
 	return nil
 }
 
-// seconds is a time as Prometheus has it.
-func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+// seconds is a time as Prometheus has it; 0 for none.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

@@ -134,7 +134,7 @@ func (f *fixture) everything() {
 func TestGauges(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.want(map[string]float64{"bidder_oldest_owed_delivery_age_seconds": 0, "bidder_oldest_overdue_delivery_age_seconds": 0, "bidder_oldest_due_candidate_age_seconds": 0})
+	f.want(map[string]float64{`bidder_last_run_timestamp_seconds{kind="run"}`: 0, "bidder_oldest_owed_delivery_age_seconds": 0, "bidder_oldest_overdue_delivery_age_seconds": 0, "bidder_oldest_due_candidate_age_seconds": 0})
 	f.everything()
 	f.want(map[string]float64{
 		`bidder_live_bids{marketplace="upwork"}`:                                            4,
@@ -210,6 +210,9 @@ func (f *fixture) run(n int) uuid.UUID {
 	id := f.begin(n, n)
 	if _, err := f.q.FinishRun(f.t.Context(), counters(n), 0, id); err != nil {
 		f.t.Fatal(err)
+	}
+	if age := time.Since(time.UnixMilli(int64(1000 * f.read()[`bidder_last_run_timestamp_seconds{kind="run"}`]))); age.Abs() > time.Hour {
+		f.t.Errorf("the last run is %s ago", age)
 	}
 	return id
 }
