@@ -73,3 +73,25 @@ func TestCapacity(t *testing.T) {
 		}
 	}
 }
+
+// A private server in a pod coordinates nothing.
+func TestEmbeddedInPod(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		embedded bool
+		environ  []string
+		want     string
+	}{
+		{true, []string{"KUBERNETES_SERVICE_HOST=10.0.0.1"}, levelError},
+		{false, []string{"KUBERNETES_SERVICE_HOST=10.0.0.1"}, levelOK},
+		{true, []string{"HOME=/root"}, levelOK},
+	} {
+		s := &session{}
+		s.Embedded = tt.embedded
+		e := &examination{s: s, environ: tt.environ}
+		e.installation()
+		if c := e.checks[0]; c.Name != "embedded" || c.Level != tt.want {
+			t.Errorf("embedded %t in %v: %+v", tt.embedded, tt.environ, c)
+		}
+	}
+}

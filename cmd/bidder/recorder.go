@@ -59,8 +59,10 @@ func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record the start of the run: %w", err)
 	}
-	if err := s.countSilentRuns(ctx); err != nil {
-		s.log.Warn("killed runs could not be added to the totals; the next run tries again", "error", err)
+	if kind == "run" { // the others have somebody waiting for them
+		if err := s.countSilentRuns(ctx); err != nil {
+			s.log.Warn("killed runs could not be added to the totals; the next run tries again", "error", err)
+		}
 	}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go r.keep(ctx)

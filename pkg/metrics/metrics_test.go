@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -39,7 +40,7 @@ type exporter = *metrics.Exporter
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := db.Open(t.Context(), db.Options{URL: testdb.New(t).URL, MaxConns: 2})
+	pool, err := db.Open(t.Context(), db.Options{URL: testdb.New(t).URL, MaxConns: 6})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,6 +327,58 @@ func TestCounters(t *testing.T) {
 	if err != nil || totals.Unfinished != 1 || totals.Runs != 4 || totals.Kinds["run"].LastFinishedAt.IsZero() {
 		t.Errorf("totals %+v, %v", totals, err)
 	}
+}
+
+// TestTogether: many runs that end at once, beside others who count the killed ones, are each
+// counted once, and no reading in between goes back.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const pods, each = 6, 8
+	killed := make([]uuid.UUID, pods)
+	for i := range killed {
+		killed[i] = f.begin(2, 1)
+	}
+	f.exec("UPDATE runs SET updated_at = updated_at - interval '2 days'")
+	group, ctx := errgroup.WithContext(t.Context())
+	for range pods {
+		group.Go(func() error {
+			for range each {
+				id := uuid.Must(uuid.NewV7())
+				if _, err := f.q.StartRun(ctx, queries.StartRunParams{ID: id, Kind: "run"}); err != nil {
+					return err
+				}
+				if _, err := f.q.CountSilentRuns(ctx, metrics.Silence, 2); err != nil {
+					return err
+				}
+				if _, err := f.q.FinishRun(ctx, counters(1), 0, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		before := metrics.Totals{}
+		for before.Runs < pods*(each+1) {
+			now, err := metrics.ReadTotals(ctx, f.pool)
+			if err != nil {
+				return err
+			}
+			if now.Runs < before.Runs || now.Locks.Successes < before.Locks.Successes || now.Outcomes[bidding.Claimed] < before.Outcomes[bidding.Claimed] {
+				return fmt.Errorf("from %+v back to %+v", before, now)
+			}
+			before = now
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	f.want(map[string]float64{
+		`bidder_runs_total{kind="run"}`: pods * (each + 1), `bidder_run_exits_total{exit_code="0",kind="run"}`: pods * each,
+		`bidder_run_exits_total{exit_code="killed",kind="run"}`: pods, `bidder_attempts_total{outcome="claimed"}`: pods*each + 2*pods,
+	})
 }
 
 func TestHandler(t *testing.T) {
