@@ -48,12 +48,14 @@ bench: ## measure bidder, raw statements and other tools, and write docs/benchma
 generate: $(TOOLS)/sqlc ## generate the Go of db/queries
 	$(TOOLS)/sqlc generate
 
+# -count=1: the cache of test results does not see files outside a module change.
 .PHONY: verify
-verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current
+verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current, and that deploy/ fits the metrics
 	$(TOOLS)/sqlc diff
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	cd test/bench && $(GO) mod tidy -diff && $(GO) vet ./...
+	cd test/deploy && $(GO) mod tidy -diff && $(GO) test -count=1 ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run all linters

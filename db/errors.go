@@ -16,11 +16,13 @@ const (
 	CodeIdleInTransaction  = "25P03"
 	CodeTransactionTimeout = "25P04"
 	CodeReadOnly           = "25006"
+	CodeNoPrepared         = "26000"
 	CodeSerialization      = "40001"
 	CodeDeadlock           = "40P01"
 	CodeUndefinedTable     = "42P01"
 	CodeNoPrivilege        = "42501"
 	CodeDuplicateSchema    = "42P06"
+	CodeDuplicatePrepared  = "42P05"
 	CodeOutOfMemory        = "53200" // also: the shared lock table is full
 	CodeLockNotAvailable   = "55P03"
 	CodeQueryCanceled      = "57014" // statement_timeout

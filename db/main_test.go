@@ -145,6 +145,7 @@ func fill(t *testing.T, conn *pgxpool.Pool) map[string]int64 {
 		INSERT INTO runs (kind, finished_at, exit_code, host, version, counters) VALUES ('run', now(), 0, 'pod-1', 'v1',
 			'{"lock_attempts": 3, "lock_successes": 2, "lock_conflicts": 1, "lock_timeouts": 1,
 			  "outcomes": {"claimed": 2, "locked": 1}, "deliveries": {"place": {"done": 2}, "withdraw": {"retry": 1}}}');
+		INSERT INTO run_totals (kind, runs, counters) VALUES ('run', 2, '{"lock_attempts": 5, "outcomes": {"claimed": 5}}');
 		INSERT INTO bids (marketplace, job_id, status, amount_cents)
 		SELECT 'upwork', 'plain', status, 100 FROM unnest('{ACTIVE,WITHDRAWN,WITHDRAWN,DUPLICATE,REJECTED,WON,LOST}'::text[]) AS status;
 		INSERT INTO bids (
@@ -198,7 +199,11 @@ func listing(t *testing.T, conn querier, schema string) []string {
 		SELECT 'trigger ' || pg_get_triggerdef(g.oid) FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
 		WHERE c.relnamespace = (TABLE space) AND NOT g.tgisinternal
 		UNION ALL
-		SELECT 'function ' || pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = (TABLE space)
+		SELECT 'function ' || pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = (TABLE space) AND prokind = 'f'
+		UNION ALL
+		SELECT format('aggregate %s %s', aggfnoid, aggtransfn) FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid WHERE p.pronamespace = (TABLE space)
+		UNION ALL
+		SELECT 'view ' || viewname || definition FROM pg_views WHERE schemaname = $1
 		UNION ALL
 		SELECT format('type %s %s', t.typtype, t.typname) FROM pg_type t WHERE t.typnamespace = (TABLE space)
 		ORDER BY 1`, schema)

@@ -128,8 +128,8 @@ func TestQueriesAsWorker(t *testing.T) {
 	pool := database.Pool(t)
 	fill(t, pool)
 	suffix := database.Name[len(database.Name)-12:]
-	worker, reader := "worker "+suffix, "reader "+suffix
-	for _, role := range []string{worker, reader} {
+	worker, reader, pruner := "worker "+suffix, "reader "+suffix, "pruner "+suffix
+	for _, role := range []string{worker, reader, pruner} {
 		name := pgx.Identifier{role}.Sanitize()
 		exec(t, pool, "CREATE ROLE "+name)
 		t.Cleanup(func() {
@@ -138,12 +138,21 @@ func TestQueriesAsWorker(t *testing.T) {
 			}
 		})
 	}
-	exec(t, pool, db.Roles{Schema: "public", Worker: worker, Reader: reader}.Grants())
+	exec(t, pool, db.Roles{Schema: "public", Worker: worker, Reader: reader, Pruner: pruner}.Grants())
 	for method := range reflect.TypeFor[*queries.Queries]().Methods() {
 		if method.Name == "WithTx" || ofSchemas(method.Name) {
 			continue
 		}
-		if err := call(t, pool, method, 0, "SELECT set_config('role', $1, true)", worker); err != nil {
+		err := call(t, pool, method, 0, "SELECT set_config('role', $1, true)", worker)
+		if isPrune := strings.HasPrefix(method.Name, "Prune"); isPrune {
+			if err := call(t, pool, method, 0, "SELECT set_config('role', $1, true)", pruner); err != nil {
+				t.Errorf("as pruner: %s: %v", method.Name, err)
+			}
+			if db.Code(err) == db.CodeNoPrivilege { // which a worker need not be able to
+				continue
+			}
+		}
+		if err != nil {
 			t.Errorf("%s: %v", method.Name, err)
 		}
 	}
@@ -157,6 +166,15 @@ func TestQueriesAsWorker(t *testing.T) {
 		{worker, "DELETE FROM bid_events"},
 		{worker, "UPDATE bid_events SET actor = 'x'"},
 		{worker, "DELETE FROM postings"},
+		{worker, "DELETE FROM runs"},
+		{worker, "DELETE FROM spending"},
+		{worker, "DELETE FROM run_totals"},
+		{pruner, "DELETE FROM run_totals"},
+		{pruner, "DELETE FROM candidates"},
+		{pruner, "DELETE FROM bid_events"},
+		{pruner, "UPDATE bids SET status = 'LOST'"},
+		{pruner, "INSERT INTO bids (marketplace, job_id) VALUES ('upwork', '1')"},
+		{pruner, "SELECT sealed FROM tokens"},
 		{worker, "TRUNCATE candidates"},
 		{worker, "UPDATE callbacks SET webhook_id = 'x'"},
 		{worker, "UPDATE schema_migrations SET dirty = true"},
@@ -168,7 +186,7 @@ func TestQueriesAsWorker(t *testing.T) {
 	} {
 		tx := begin(t, pool)
 		exec(t, tx, "SELECT set_config('role', $1, true)", tt.role)
-		exec(t, tx, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, spending, schema_migrations")
+		exec(t, tx, "SELECT FROM postings, candidates, runs, run_totals, bids, callbacks, spending, schema_migrations")
 		if _, err := tx.Exec(t.Context(), tt.statement); db.Code(err) != db.CodeNoPrivilege {
 			t.Errorf("%s: %s: %v", tt.role, tt.statement, err)
 		}

@@ -76,6 +76,7 @@ func refusals() []struct{ name, first, then, constraint string } {
 		tokens   = "INSERT INTO tokens (marketplace, issuer, key_id, sealed, expires_at) VALUES "
 		spent    = "INSERT INTO spending (marketplace, cap, currency, day, share, used, allotted) VALUES ('upwork', "
 		queue    = "INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', '1', now())"
+		totals   = "INSERT INTO run_totals (kind, runs, counters) VALUES ('run', 1, '{}')"
 		run      = "INSERT INTO runs (id, kind) VALUES (" + id + ", 'run')"
 	)
 	return []struct{ name, first, then, constraint string }{
@@ -121,6 +122,9 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"same run", run, run, "runs_pkey"},
 		{"kind of run", "", "INSERT INTO runs (kind) VALUES ('bench')", "runs_kind_known"},
 		{"counters", "", "INSERT INTO runs (kind, counters) VALUES ('run', '[]')", "runs_counters_object"},
+		{"totals twice", totals, totals, "run_totals_pkey"},
+		{"totals of no runs", "", "INSERT INTO run_totals (kind, runs, counters) VALUES ('run', 0, '{}')", "run_totals_runs_positive"},
+		{"totals that are no object", "", "INSERT INTO run_totals (kind, runs, counters) VALUES ('run', 1, '[]')", "run_totals_counters_object"},
 		{"finished without code", "", "INSERT INTO runs (kind, finished_at) VALUES ('run', now())", "runs_exit_code_when_finished"},
 		{"code without end", "", "INSERT INTO runs (kind, exit_code) VALUES ('run', 0)", "runs_exit_code_when_finished"},
 

@@ -134,7 +134,7 @@ approvals aside), 4 database not usable (run again later),
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(), a.pruneCommand(),
 	)
 	return root
 }
@@ -207,11 +207,16 @@ const callsMarketplaces = "calls marketplaces"
 // calls is that annotation.
 func calls() map[string]string { return map[string]string{callsMarketplaces: "yes"} }
 
-// load reads the configuration.
+// load reads the configuration that a command needs.
 func (a *app) load(cmd *cobra.Command, needDatabase bool) (config.Config, error) {
+	return a.loadFor(cmd, needDatabase, cmd.Annotations[callsMarketplaces] != "")
+}
+
+// loadFor reads the configuration, with the secrets of marketplaces if any is called.
+func (a *app) loadFor(cmd *cobra.Command, needDatabase, calls bool) (config.Config, error) {
 	home, _ := os.UserHomeDir()
 	source := config.Source{
-		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, CallsNobody: cmd.Annotations[callsMarketplaces] == "", UID: os.Getuid(), Home: home,
+		Environ: a.environ, Flags: map[string]string{}, NeedDatabase: needDatabase, CallsNobody: !calls, UID: os.Getuid(), Home: home,
 		Open: func(name string) (io.ReadCloser, error) { return os.Open(name) },
 	}
 	for _, s := range variables() {
@@ -270,7 +275,12 @@ func (a *app) connect(cmd *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Config: c, log: a.logger(c), url: c.DatabaseURL.Reveal()}
+	return a.connectWith(cmd, c)
+}
+
+// connectWith connects to the database of a configuration.
+func (a *app) connectWith(cmd *cobra.Command, c config.Config) (s *session, err error) {
+	s = &session{Config: c, log: a.logger(c), url: c.DatabaseURL.Reveal()}
 	if c.Embedded {
 		server, err := embedded.Start(cmd.Context(), embedded.Options{StateDir: c.StateDir, Migrate: db.MigrateUp, Log: s.log})
 		if err != nil {

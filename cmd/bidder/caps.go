@@ -15,13 +15,18 @@ import (
 )
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
-// those that have bid under the caps at its top.
+// those that have bid under the caps at its top, counted anew.
 func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
+	return s.readCaps(ctx, s.pool, true)
+}
+
+// readCaps is capUsage on a connection of the caller's, counted anew or as claims have counted.
+func (s *session) readCaps(ctx context.Context, conn queries.DBTX, anew bool) ([]bidding.CapUsage, error) {
 	currencies := map[string][]string{}
 	for name := range s.Marketplaces {
 		currencies[name] = nil
 	}
-	rows, err := queries.New(s.pool).SpendingAccounts(ctx)
+	rows, err := queries.New(conn).SpendingAccounts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the accounts under caps: %w", err)
 	}
@@ -37,7 +42,7 @@ func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
 		if len(currencies[name]) == 0 {
 			currencies[name] = []string{s.DefaultCurrency}
 		}
-		used, err := bidding.ReadCaps(ctx, s.pool, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
+		used, err := bidding.ReadCaps(ctx, conn, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps), anew)
 		if err != nil {
 			return nil, err
 		}
@@ -83,24 +88,6 @@ func (a *app) printCaps(usage []bidding.CapUsage) {
 		t.Row(u.Marketplace, u.Cap, used, capText(u, u.Limit), again)
 	}
 	t.Print()
-}
-
-// prometheusCaps writes gauges: bids, or hundredths of the currency.
-func prometheusCaps(text *strings.Builder, usage []bidding.CapUsage) {
-	for _, gauge := range []struct {
-		name, help string
-		value      func(bidding.CapUsage) int64
-	}{
-		{"bidder_cap_used", "What is used of a cap: bids, or hundredths of the currency.", func(u bidding.CapUsage) int64 { return u.Used }},
-		{"bidder_cap_limit", "The cap: bids, or hundredths of the currency.", func(u bidding.CapUsage) int64 { return u.Limit }},
-	} {
-		if len(usage) > 0 {
-			fmt.Fprintf(text, "# HELP %s %s\n# TYPE %s gauge\n", gauge.name, gauge.help, gauge.name)
-		}
-		for _, u := range usage {
-			fmt.Fprintf(text, "%s{marketplace=%q,account=%q,cap=%q,currency=%q} %d\n", gauge.name, u.Marketplace, u.Account, u.Cap, u.Currency, gauge.value(u))
-		}
-	}
 }
 
 // capWarning is the part of a cap, in hundredths, from which doctor warns.

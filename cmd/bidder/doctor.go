@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
@@ -20,28 +20,32 @@ type check struct {
 	Name    string  `json:"name"`
 	Level   string  `json:"level"`
 	Message string  `json:"message"`
-	Fix     *string `json:"fix"`
+	Fix     *string `json:"fix"` // null where the level is ok
 }
 
-// The levels of checks.
+// The levels of checks. A note is worth knowing and may be meant; a warning is a risk; with
+// an error something does not work, or is not safe.
 const (
 	levelOK      = "ok"
+	levelNote    = "note"
 	levelWarning = "warning"
 	levelError   = "error"
 )
 
 type doctorReport struct {
-	OK     bool    `json:"ok"`
+	OK     bool    `json:"ok"` // no errors
 	Checks []check `json:"checks"`
 }
 
 func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "doctor",
+		Use: "doctor", Annotations: calls(),
 		Short: "Check the installation, and say how to mend it",
-		Long: `Looks at the server, the schema, the rights, the limits and the queue, and prints each
-finding with its fix. The exit code is 3 when something is wrong, and 4 when the
-database cannot be used at all.`,
+		Long: `Looks at the server, the schema, the rights, the limits, the queue, what is owed, and
+the configuration, asks each marketplace for something that changes nothing there (where
+calls are not paused; a token that has run out is renewed), and prints each finding with its
+fix. The exit code is 3 when something is wrong, and 4 when the database cannot be
+used at all.`,
 		Example: `  bidder doctor
   bidder doctor -o json | jq '.checks[] | select(.level != "ok")'`,
 		Args: cobra.NoArgs,
@@ -50,15 +54,20 @@ database cannot be used at all.`,
 }
 
 func (a *app) doctor(cmd *cobra.Command) error {
-	s, err := a.connect(cmd)
+	c, secrets, err := a.loadWithoutSecrets(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := a.connectWith(cmd, c)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	checks, unusable := s.examine(cmd.Context(), a.environ)
-	report := doctorReport{OK: true, Checks: checks}
+	e := &examination{s: s, environ: a.environ}
+	unusable := e.examine(cmd.Context(), secrets)
+	report := doctorReport{OK: true, Checks: e.checks}
 	var problem error
-	for _, c := range checks {
+	for _, c := range e.checks {
 		if c.Level == levelError {
 			report.OK, problem = false, personError{}
 		}
@@ -69,8 +78,22 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
-	a.printChecks(checks)
+	a.printChecks(e.checks)
 	return problem
+}
+
+// loadWithoutSecrets reads the configuration. Where only secrets are missing that calls need,
+// it returns what is left without them, and that problem.
+func (a *app) loadWithoutSecrets(cmd *cobra.Command) (c config.Config, secrets, err error) {
+	c, err = a.load(cmd, true)
+	if _, wrong := errors.AsType[*config.Error](err); !wrong {
+		return c, nil, err
+	}
+	c, lenient := a.loadFor(cmd, true, false)
+	if lenient != nil {
+		return c, nil, err
+	}
+	return c, err, nil
 }
 
 // printChecks prints each finding, with its fix below it.
@@ -85,13 +108,14 @@ func (a *app) printChecks(checks []check) {
 		}
 	}
 	t.Print()
-	fmt.Fprintf(a.stdout, "\nerrors: %d, warnings: %d, ok: %d\n", counts[levelError], counts[levelWarning], counts[levelOK])
+	fmt.Fprintf(a.stdout, "\nerrors: %d, warnings: %d, notes: %d, ok: %d\n", counts[levelError], counts[levelWarning], counts[levelNote], counts[levelOK])
 }
 
 // examination collects the findings.
 type examination struct {
-	s      *session
-	checks []check
+	s       *session
+	environ []string
+	checks  []check
 }
 
 func (e *examination) report(name, level, message, fix string) {
@@ -111,130 +135,43 @@ func (e *examination) expect(name string, good bool, level, message, fix string)
 }
 
 // examine runs all checks. Its error is set when the database cannot be used.
-func (s *session) examine(ctx context.Context, environ []string) ([]check, error) {
-	e := &examination{s: s}
-	q := queries.New(s.pool)
+func (e *examination) examine(ctx context.Context, secrets error) error {
+	q := queries.New(e.s.pool)
+	asked := time.Now()
 	facts, err := q.ServerFacts(ctx)
 	if err != nil {
-		e.report("connection", levelError, err.Error(), "check DATABASE_URL, the network and the server's log")
-		return e.checks, databaseError{fmt.Errorf("ask the server: %w", err)}
+		e.report("connection", levelError, err.Error(), connectionFix(err))
+		return databaseError{fmt.Errorf("ask the server: %w", err)}
 	}
+	skew := facts.Now.Sub(asked.Add(time.Since(asked) / 2)) // give or take half of the round trip
 	e.report("connection", levelOK, "PostgreSQL "+facts.Version+" as "+facts.Role, "")
 	e.server(facts)
-	e.capacity(facts)
-	inPod := slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, "KUBERNETES_SERVICE_HOST=") })
-	e.expect("embedded", !s.Embedded || !inPod, levelError, fmt.Sprintf("embedded: %t, in a pod: %t", s.Embedded, inPod),
-		"give all pods one DATABASE_URL: private servers do not coordinate with each other")
-	unusable := db.CheckSchema(ctx, s.pool)
+	e.clock(facts, skew)
+	e.pooler(ctx)
+	e.installation()
+	unusable := db.CheckSchema(ctx, e.s.pool)
 	if unusable != nil {
-		e.report("schema", levelError, unusable.Error(), "bidder migrate up")
-		return e.checks, unusable
+		e.report("schema", levelError, unusable.Error(), schemaFix(unusable, facts))
+		e.capacity(facts, queries.PeakRunsRow{})
+		return unusable
 	}
-	e.report("schema", levelOK, "migrated, in "+facts.Schema, "")
-	if err := e.schema(ctx, q, facts); err != nil {
-		return e.checks, err
-	}
-	if err := e.caps(ctx, q); err != nil {
-		return e.checks, err
-	}
-	return e.checks, e.queue(ctx, q)
-}
-
-// oldestServer is the oldest major version that the program is tested on.
-const oldestServer = 150000
-
-func (e *examination) server(facts queries.ServerFactsRow) {
-	e.expect("version", facts.VersionNum >= oldestServer, levelError, "server "+facts.Version, "use PostgreSQL 15 or newer")
-	e.expect("primary", !facts.InRecovery && !facts.ReadOnly, levelError,
-		fmt.Sprintf("in recovery: %t, read-only: %t", facts.InRecovery, facts.ReadOnly),
-		"connect to the primary: add target_session_attrs=read-write to DATABASE_URL")
-	e.expect("encoding", facts.Encoding == "UTF8", levelError, facts.Encoding, "create the database with ENCODING 'UTF8'")
-	e.expect("fsync", facts.Fsync, levelError, fmt.Sprintf("fsync: %t", facts.Fsync), "set fsync = on: a crash can lose claimed bids")
-	e.expect("full_page_writes", facts.FullPageWrites, levelWarning, fmt.Sprintf("full_page_writes: %t", facts.FullPageWrites),
-		"set full_page_writes = on unless the storage writes pages atomically")
-	e.expect("synchronous_commit", facts.SynchronousCommit != "off", levelWarning, "synchronous_commit: "+facts.SynchronousCommit,
-		"claims turn it on for themselves; set it to on for everything else")
-	e.expect("isolation", facts.Isolation == "read committed", levelWarning, "default: "+facts.Isolation,
-		"claims say READ COMMITTED themselves; set default_transaction_isolation back for everything else")
-	skew := time.Until(facts.Now)
-	e.expect("clock", skew.Abs() < 5*time.Second, levelWarning, fmt.Sprintf("this machine and the server differ by %s", skew.Abs().Round(time.Second)),
-		"synchronise the clocks: the server's decides, but scanners stamp cached_at with their own")
-	e.expect("role", !facts.Superuser || e.s.Embedded, levelWarning, facts.Role+" is a superuser",
-		"use a role of its own with the rights that `bidder grants` prints")
-}
-
-func (e *examination) capacity(facts queries.ServerFactsRow) {
-	// The shared lock table has this many slots; each posting of a batch takes one.
-	slots := int(facts.MaxLocksPerTransaction) * int(facts.MaxConnections+facts.MaxPreparedTransactions)
-	perPod := e.s.Batch * e.s.Workers
-	pods := slots / 2 / perPod // half of the table is left to everything else
-	e.expect("lock slots", pods >= 1, levelWarning,
-		fmt.Sprintf("%d slots; %d postings at once per pod (batch %d x workers %d): room for %d pods", slots, perPod, e.s.Batch, e.s.Workers, pods),
-		fmt.Sprintf("lower BIDDER_BATCH to %d, or raise max_locks_per_transaction", max(slots/2/e.s.Workers, 1)))
-	free := int(facts.MaxConnections - facts.ReservedConnections - facts.Connections)
-	e.expect("connections", free >= e.s.MaxConns, levelWarning,
-		fmt.Sprintf("%d of %d are free; this process uses up to %d", free, facts.MaxConnections, e.s.MaxConns),
-		"lower BIDDER_MAX_CONNS or the number of pods, raise max_connections, or put PgBouncer in between")
-}
-
-func (e *examination) schema(ctx context.Context, q *queries.Queries, facts queries.ServerFactsRow) error {
-	valid, err := q.LiveIndexIsValid(ctx)
+	e.report("schema", levelOK, fmt.Sprintf("version %d, in %s", db.LatestVersion(), facts.Schema), "")
+	missing, err := e.rights(ctx, q, facts)
 	if err != nil {
-		return fmt.Errorf("look at the unique index: %w", err)
+		return err
 	}
-	e.expect("unique index", valid, levelError, fmt.Sprintf("bids_one_active_per_posting is valid: %t", valid),
-		"it is what makes a second live bid impossible: stop all pods and create it again")
-	missing, err := q.MissingRights(ctx)
-	if err != nil {
-		return fmt.Errorf("look at the rights: %w", err)
+	if slices.ContainsFunc(missing, func(m queries.MissingRightsRow) bool { return m.Privilege == "SELECT" && m.Object != "tokens" }) {
+		e.capacity(facts, queries.PeakRunsRow{})
+		return nil // nothing more can be looked at; a reader sees all but tokens
 	}
-	rights := make([]string, len(missing))
-	for i, m := range missing {
-		rights[i] = m.Privilege + " on " + m.Object
+	for _, look := range []func(context.Context, *queries.Queries) error{
+		func(ctx context.Context, q *queries.Queries) error { return e.runs(ctx, q, facts) },
+		e.upkeep, e.caps, e.queue, e.owed, e.paused,
+	} {
+		if err := look(ctx, q); err != nil {
+			return err
+		}
 	}
-	message := "all that a worker needs"
-	if len(rights) > 0 {
-		message = facts.Role + " lacks " + strings.Join(rights, ", ")
-	}
-	e.expect("rights", len(rights) == 0, levelError, message, "run what `bidder grants --worker "+facts.Role+"` prints, as the owner")
-	return nil
-}
-
-// parkedShown is how many parked candidates are named.
-const parkedShown = 5
-
-func (e *examination) queue(ctx context.Context, q *queries.Queries) error {
-	facts, err := q.QueueFacts(ctx)
-	if err != nil {
-		return fmt.Errorf("look at the queue: %w", err)
-	}
-	e.report("queue", levelOK, fmt.Sprintf("%d candidates are due", facts.Due), "")
-	parked, err := q.ParkedCandidates(ctx, parkedShown)
-	if err != nil {
-		return fmt.Errorf("list parked candidates: %w", err)
-	}
-	names := make([]string, len(parked))
-	for i, p := range parked {
-		names[i] = p.Marketplace + " " + p.JobID
-	}
-	e.expect("parked candidates", facts.Parked == 0, levelWarning,
-		strings.TrimSpace(fmt.Sprintf("%d are parked after failing too often %s", facts.Parked, strings.Join(names, ", "))),
-		"`bidder why MARKETPLACE JOB_ID` shows the error; newer content or `bidder run --reconsider` tries them again")
-	message := "nothing is owed"
-	if facts.Owed > 0 {
-		message = fmt.Sprintf("%d bids owe a delivery, the oldest since %s", facts.Owed, exactTime(facts.OldestOwed))
-	}
-	e.report("owed deliveries", levelOK, message, "")
-	e.report("for a person", levelOK, fmt.Sprintf("%d bids wait for a person: `bidder review list`", facts.ForPerson), "")
-	paused, err := q.PausedAccounts(ctx)
-	if err != nil {
-		return fmt.Errorf("list what is paused: %w", err)
-	}
-	var pauses []string
-	for _, p := range paused {
-		pauses = append(pauses, p.Marketplace+" ("+p.Reason+")")
-	}
-	e.expect("paused", len(paused) == 0, levelWarning, strings.TrimSpace(fmt.Sprintf("%d accounts are paused %s", len(paused), strings.Join(pauses, ", "))),
-		"`bidder resume MARKETPLACE` when the reason is gone")
+	e.marketplaces(ctx, secrets)
 	return nil
 }

@@ -112,7 +112,7 @@ func keyID(marketplace, jobID string) terminal.ID { return terminal.ID(marketpla
 var styles = map[string]terminal.Style{ //nolint:gochecknoglobals // a constant
 	"ACTIVE": terminal.Good, "WON": terminal.Good, "REJECTED": terminal.Warn, "DUPLICATE": terminal.Faint, "WITHDRAWN": terminal.Faint, "LOST": terminal.Faint,
 	"review": terminal.Bad, "awaiting_approval": terminal.Warn,
-	levelOK: terminal.Good, levelWarning: terminal.Warn, levelError: terminal.Bad,
+	levelOK: terminal.Good, levelNote: terminal.Faint, levelWarning: terminal.Warn, levelError: terminal.Bad,
 	string(bidding.Claimed): terminal.Good, string(bidding.Failed): terminal.Bad,
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,11 +11,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/delivery"
+	"github.com/arbitrageai/bidder/pkg/metrics"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -23,19 +27,9 @@ const (
 	recordEvery = time.Second
 	// recordTimeout bounds one writing.
 	recordTimeout = 5 * time.Second
+	// silentPage is how many killed runs a new one adds to the totals at most.
+	silentPage = 200
 )
-
-// runCounters is the counters column of a run: absolute totals.
-type runCounters struct {
-	LockAttempts  int64                     `json:"lock_attempts"`
-	LockSuccesses int64                     `json:"lock_successes"`
-	LockConflicts int64                     `json:"lock_conflicts"`
-	LockTimeouts  int64                     `json:"lock_timeouts"`
-	Outcomes      map[bidding.Outcome]int64 `json:"outcomes"`
-	Deliveries    delivery.Totals           `json:"deliveries"`
-	Refreshed     delivery.Refreshed        `json:"refreshed"`
-	Ingest        *posting.Counts           `json:"ingest,omitempty"`
-}
 
 // recorder keeps the counters of one run in the database while it goes on, so that they
 // outlive the process.
@@ -67,9 +61,24 @@ func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record the start of the run: %w", err)
 	}
+	if kind == "run" { // the others have somebody waiting for them
+		if err := s.countSilentRuns(ctx); err != nil {
+			s.log.Warn("killed runs could not be added to the totals; the next run tries again", "error", err)
+		}
+	}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go r.keep(ctx)
 	return r, nil
+}
+
+// countSilentRuns adds killed runs to the totals, so that nobody has to look at their bids again.
+func (s *session) countSilentRuns(ctx context.Context) error {
+	limits := s.writeLimits()
+	limits.NoSeqScan = true
+	return db.InTx(ctx, s.pool, limits, func(tx pgx.Tx) error {
+		_, err := queries.New(tx).CountSilentRuns(ctx, metrics.Silence, silentPage)
+		return err
+	})
 }
 
 func (r *recorder) keep(ctx context.Context) {
@@ -113,7 +122,7 @@ func (r *recorder) json() json.RawMessage {
 	ingest := r.ingest
 	r.mu.Unlock()
 	counts, totals := r.counters.Counts(), r.deliveries.Totals()
-	encoded, err := json.Marshal(runCounters{
+	encoded, err := json.Marshal(metrics.Counters{
 		LockAttempts: counts.Locks.Attempts, LockSuccesses: counts.Locks.Successes,
 		LockConflicts: counts.Locks.Conflicts, LockTimeouts: counts.Locks.Timeouts,
 		Outcomes: counts.Outcomes, Deliveries: totals, Refreshed: totals.Refreshed, Ingest: ingest,
@@ -163,6 +172,9 @@ func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	finishedAt, err := queries.New(r.pool).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, fmt.Errorf("record the end of the run: it was silent for %s, and is counted as killed", metrics.Silence)
+	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("record the end of the run: %w", err)
 	}

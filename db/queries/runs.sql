@@ -4,13 +4,69 @@ RETURNING started_at;
 
 -- name: RecordRun :exec
 -- Absolute totals, so that writing them twice changes nothing.
-UPDATE runs SET counters = @counters, updated_at = clock_timestamp() WHERE id = @id AND finished_at IS NULL;
+UPDATE runs SET counters = @counters, updated_at = clock_timestamp() WHERE id = @id AND finished_at IS NULL AND NOT counted;
 
 -- name: FinishRun :one
-UPDATE runs
-SET counters = @counters, exit_code = @exit_code::integer, updated_at = clock_timestamp(), finished_at = clock_timestamp()
-WHERE id = @id AND finished_at IS NULL
-RETURNING finished_at::timestamptz AS finished_at;
+-- The end of a run, and its counters in the totals: both or neither. A run that was taken
+-- for killed, because it was silent for a day, is not counted twice.
+WITH finished AS (
+    UPDATE runs
+    SET counters = @counters, exit_code = @exit_code::integer, updated_at = clock_timestamp(), finished_at = clock_timestamp(), counted = true
+    WHERE id = @id AND finished_at IS NULL AND NOT counted
+    RETURNING kind, counters, exit_code, finished_at
+),
+added AS (
+    INSERT INTO run_totals AS t (kind, runs, counters, last_finished_at)
+    SELECT f.kind, 1, add_counters(f.counters, jsonb_build_object('exits', jsonb_build_object(f.exit_code::text, 1))), f.finished_at
+    FROM finished AS f
+    ON CONFLICT (kind) DO UPDATE
+        SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),
+            last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)
+)
+SELECT finished.finished_at::timestamptz AS finished_at FROM finished;
+
+-- name: CountSilentRuns :one
+-- Adds some of the runs to the totals that have said nothing for so long: killed ones, with
+-- the claims that only their bids tell of, and those of programs that knew no totals.
+WITH silent AS MATERIALIZED (
+    SELECT r.id FROM runs AS r
+    WHERE NOT r.counted AND r.updated_at < clock_timestamp() - @silence::interval
+    ORDER BY r.id
+    LIMIT @page::integer
+    FOR UPDATE SKIP LOCKED
+),
+counted AS (
+    UPDATE runs AS r
+    SET counted = true, counters = u.counters - 'exits'
+    FROM silent JOIN uncounted_runs AS u ON u.id = silent.id
+    WHERE r.id = silent.id
+    RETURNING r.kind, r.finished_at,
+        CASE WHEN r.finished_at IS NULL THEN add_counters(u.counters, '{"exits": {"killed": 1}}') ELSE u.counters END AS counters
+),
+added AS (
+    INSERT INTO run_totals AS t (kind, runs, counters, last_finished_at)
+    SELECT c.kind, count(*), sum_counters(c.counters), max(c.finished_at) FROM counted AS c GROUP BY c.kind ORDER BY c.kind
+    ON CONFLICT (kind) DO UPDATE
+        SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),
+            last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)
+)
+SELECT count(*)::bigint AS runs FROM counted;
+
+-- name: ReadCounters :many
+-- All that all runs have counted, in one reading: pruned, ended, under way and killed.
+SELECT
+    a.kind::text AS kind,
+    sum(a.runs)::bigint AS runs,
+    sum(a.unfinished)::bigint AS unfinished,
+    sum_counters(a.counters)::jsonb AS counters,
+    coalesce(max(a.last_finished_at), '0001-01-01 00:00Z')::timestamptz AS last_finished_at
+FROM (
+    SELECT t.kind, t.runs, coalesce((t.counters -> 'exits' ->> 'killed')::bigint, 0) AS unfinished, t.counters, t.last_finished_at FROM run_totals AS t
+    UNION ALL
+    SELECT u.kind, 1, CASE WHEN u.finished_at IS NULL THEN 1 ELSE 0 END, u.counters, u.finished_at FROM uncounted_runs AS u
+) AS a
+GROUP BY a.kind
+ORDER BY a.kind;
 
 -- name: CountRuns :one
 SELECT

@@ -48,13 +48,61 @@ func (q *Queries) CountRuns(ctx context.Context, since *time.Duration) (CountRun
 	return i, err
 }
 
-const FinishRun = `-- name: FinishRun :one
-UPDATE runs
-SET counters = $1, exit_code = $2::integer, updated_at = clock_timestamp(), finished_at = clock_timestamp()
-WHERE id = $3 AND finished_at IS NULL
-RETURNING finished_at::timestamptz AS finished_at
+const CountSilentRuns = `-- name: CountSilentRuns :one
+WITH silent AS MATERIALIZED (
+    SELECT r.id FROM runs AS r
+    WHERE NOT r.counted AND r.updated_at < clock_timestamp() - $1::interval
+    ORDER BY r.id
+    LIMIT $2::integer
+    FOR UPDATE SKIP LOCKED
+),
+counted AS (
+    UPDATE runs AS r
+    SET counted = true, counters = u.counters - 'exits'
+    FROM silent JOIN uncounted_runs AS u ON u.id = silent.id
+    WHERE r.id = silent.id
+    RETURNING r.kind, r.finished_at,
+        CASE WHEN r.finished_at IS NULL THEN add_counters(u.counters, '{"exits": {"killed": 1}}') ELSE u.counters END AS counters
+),
+added AS (
+    INSERT INTO run_totals AS t (kind, runs, counters, last_finished_at)
+    SELECT c.kind, count(*), sum_counters(c.counters), max(c.finished_at) FROM counted AS c GROUP BY c.kind ORDER BY c.kind
+    ON CONFLICT (kind) DO UPDATE
+        SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),
+            last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)
+)
+SELECT count(*)::bigint AS runs FROM counted
 `
 
+// Adds some of the runs to the totals that have said nothing for so long: killed ones, with
+// the claims that only their bids tell of, and those of programs that knew no totals.
+func (q *Queries) CountSilentRuns(ctx context.Context, silence time.Duration, page int32) (int64, error) {
+	row := q.db.QueryRow(ctx, CountSilentRuns, silence, page)
+	var runs int64
+	err := row.Scan(&runs)
+	return runs, err
+}
+
+const FinishRun = `-- name: FinishRun :one
+WITH finished AS (
+    UPDATE runs
+    SET counters = $1, exit_code = $2::integer, updated_at = clock_timestamp(), finished_at = clock_timestamp(), counted = true
+    WHERE id = $3 AND finished_at IS NULL AND NOT counted
+    RETURNING kind, counters, exit_code, finished_at
+),
+added AS (
+    INSERT INTO run_totals AS t (kind, runs, counters, last_finished_at)
+    SELECT f.kind, 1, add_counters(f.counters, jsonb_build_object('exits', jsonb_build_object(f.exit_code::text, 1))), f.finished_at
+    FROM finished AS f
+    ON CONFLICT (kind) DO UPDATE
+        SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),
+            last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)
+)
+SELECT finished.finished_at::timestamptz AS finished_at FROM finished
+`
+
+// The end of a run, and its counters in the totals: both or neither. A run that was taken
+// for killed, because it was silent for a day, is not counted twice.
 func (q *Queries) FinishRun(ctx context.Context, counters json.RawMessage, exitCode int32, iD uuid.UUID) (time.Time, error) {
 	row := q.db.QueryRow(ctx, FinishRun, counters, exitCode, iD)
 	var finished_at time.Time
@@ -62,8 +110,59 @@ func (q *Queries) FinishRun(ctx context.Context, counters json.RawMessage, exitC
 	return finished_at, err
 }
 
+const ReadCounters = `-- name: ReadCounters :many
+SELECT
+    a.kind::text AS kind,
+    sum(a.runs)::bigint AS runs,
+    sum(a.unfinished)::bigint AS unfinished,
+    sum_counters(a.counters)::jsonb AS counters,
+    coalesce(max(a.last_finished_at), '0001-01-01 00:00Z')::timestamptz AS last_finished_at
+FROM (
+    SELECT t.kind, t.runs, coalesce((t.counters -> 'exits' ->> 'killed')::bigint, 0) AS unfinished, t.counters, t.last_finished_at FROM run_totals AS t
+    UNION ALL
+    SELECT u.kind, 1, CASE WHEN u.finished_at IS NULL THEN 1 ELSE 0 END, u.counters, u.finished_at FROM uncounted_runs AS u
+) AS a
+GROUP BY a.kind
+ORDER BY a.kind
+`
+
+type ReadCountersRow struct {
+	Kind           string          `json:"kind"`
+	Runs           int64           `json:"runs"`
+	Unfinished     int64           `json:"unfinished"`
+	Counters       json.RawMessage `json:"counters"`
+	LastFinishedAt time.Time       `json:"last_finished_at"`
+}
+
+// All that all runs have counted, in one reading: pruned, ended, under way and killed.
+func (q *Queries) ReadCounters(ctx context.Context) ([]ReadCountersRow, error) {
+	rows, err := q.db.Query(ctx, ReadCounters)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadCountersRow
+	for rows.Next() {
+		var i ReadCountersRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.Runs,
+			&i.Unfinished,
+			&i.Counters,
+			&i.LastFinishedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RecordRun = `-- name: RecordRun :exec
-UPDATE runs SET counters = $1, updated_at = clock_timestamp() WHERE id = $2 AND finished_at IS NULL
+UPDATE runs SET counters = $1, updated_at = clock_timestamp() WHERE id = $2 AND finished_at IS NULL AND NOT counted
 `
 
 // Absolute totals, so that writing them twice changes nothing.

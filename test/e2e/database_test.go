@@ -35,6 +35,8 @@ func needDatabase(t *testing.T) [][]string {
 		{"locks"},
 		{"key", "upwork", "1"},
 		{"stats"},
+		{"prune", "--older-than", "90d"},
+		{"prune", "--older-than", "90d", "--dry-run"},
 	}
 }
 
@@ -197,6 +199,11 @@ func TestStandby(t *testing.T) {
 	if err := standby.Ready(t.Context(), process.Done()); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "doctor tells of a standby that is not synchronous", func() bool {
+		r := call{args: []string{"doctor", "-o", "json"}, env: []string{"DATABASE_URL=" + primary.DSN("postgres")}}.run(t)
+		level, text := decode[doctorReport](t, r).level("standbys")
+		return level == "note" && strings.Contains(text, "1 standbys") && strings.Contains(text, "synchronous_standby_names")
+	})
 
 	wantUnusable(t, standby.DSN("postgres"), append(needDatabase(t), []string{"migrate", "up"}, []string{"migrate", "version"}), "replica")
 	call{args: []string{"run"}, env: []string{"DATABASE_URL=" + primary.DSN("postgres")}}.run(t).want(t, 0)

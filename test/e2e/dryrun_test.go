@@ -98,6 +98,7 @@ func TestDryRunEverywhere(t *testing.T) {
 		{"bid upwork due", 0},
 		{"bid upwork live", 3},
 		{"bids mark " + id + " won --note x", 0},
+		{"prune --older-than 90d", 0},
 		{"migrate up", 0},
 		{"migrate down --yes", 0},
 		{"migrate force 1 --yes", 2},

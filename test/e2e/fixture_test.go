@@ -210,7 +210,7 @@ func (f *fixture) awaitUnlocked() {
 func (f *fixture) dump() map[string][]string {
 	f.t.Helper()
 	tables := map[string][]string{}
-	for _, table := range []string{"postings", "candidates", "bids", "bid_events", "accounts", "runs", "schema_migrations"} {
+	for _, table := range []string{"postings", "candidates", "bids", "bid_events", "accounts", "runs", "run_totals", "schema_migrations"} {
 		rows, err := f.pool.Query(f.t.Context(), fmt.Sprintf("SELECT r::text FROM %s AS r ORDER BY 1", table))
 		if err != nil {
 			f.t.Fatal(err)

@@ -84,6 +84,9 @@ func TestGrants(t *testing.T) {
 		if level, text := report.level("rights"); level != "error" || !strings.Contains(text, "INSERT on bids") {
 			t.Errorf("rights of a reader: %s: %s", level, text)
 		}
+		if level, _ := report.level("queue"); level != "ok" {
+			t.Errorf("a reader does not see the queue: %s", level)
+		}
 	})
 	for _, args := range slices.Concat(look, work) {
 		as(asWorker, args).want(t, 0)

@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 func TestKey(t *testing.T) {
@@ -202,8 +204,8 @@ func TestStats(t *testing.T) {
 			}
 		}
 	}
-	if len(metrics) != 5+len(outcomes)+8+7 || metrics["bidder_runs_total"] != want.Runs {
-		t.Errorf("got metrics %v", metrics)
+	if n := metrics[`bidder_runs_total{kind="run"}`] + metrics[`bidder_runs_total{kind="bid"}`]; n != want.Runs {
+		t.Errorf("metrics tell of %d runs, want %d", n, want.Runs)
 	}
 	for name, n := range want.Counters {
 		if metrics["bidder_"+name+"_total"] != n {
@@ -215,6 +217,7 @@ func TestStats(t *testing.T) {
 			t.Errorf("metric %s is %d, want %d", name, metrics[name], want.Outcomes[outcome])
 		}
 	}
+	f.bidder("stats", "-o", "prometheus", "--since", "1h").wantError(t, 2, "--since")
 	f.bidder("run", "-o", "prometheus").wantError(t, 2, "--output")
 }
 
@@ -226,31 +229,27 @@ func handedOver(kind string, reviewed int) map[string]int {
 	return map[string]int{"done": 0, "retry": 0, "rejected": 0, "review": reviewed}
 }
 
-// readPrometheus parses the text exposition format as strictly as its readers do: each metric
-// is explained and typed before its samples, and no sample comes twice.
+// readPrometheus reads the text as Prometheus does.
 func readPrometheus(t *testing.T, text string) map[string]int {
 	t.Helper()
-	help := regexp.MustCompile(`^# HELP ([a-z_]+) \S.*$`)
-	kind := regexp.MustCompile(`^# TYPE ([a-z_]+) counter$`)
-	sample := regexp.MustCompile(`^(([a-z_]+)(?:\{[a-z_]+="[^"\\]*"(?:,[a-z_]+="[^"\\]*")*\})?) ([0-9]+)$`)
-	metrics, helped, typed := map[string]int{}, map[string]bool{}, map[string]bool{}
-	if !strings.HasSuffix(text, "\n") {
-		t.Error("the last line has no end")
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
 	}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		if m := help.FindStringSubmatch(line); m != nil && !helped[m[1]] {
-			helped[m[1]] = true
-		} else if m := kind.FindStringSubmatch(line); m != nil && helped[m[1]] && !typed[m[1]] {
-			typed[m[1]] = true
-		} else if m := sample.FindStringSubmatch(line); m != nil && typed[m[2]] {
-			if _, twice := metrics[m[1]]; twice {
-				t.Errorf("%s stands there twice", m[1])
+	found := map[string]int{}
+	for name, family := range families {
+		for _, m := range family.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
 			}
-			metrics[m[1]], _ = strconv.Atoi(m[3])
-		} else {
-			t.Errorf("cannot parse %q", line)
+			key := name
+			if len(labels) > 0 {
+				key += "{" + strings.Join(labels, ",") + "}"
+			}
+			found[key] = int(m.GetCounter().GetValue() + m.GetGauge().GetValue())
 		}
 	}
-	return metrics
+	return found
 }
