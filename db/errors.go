@@ -11,6 +11,7 @@ import (
 
 // SQLSTATEs that the program tells apart (Appendix A of the PostgreSQL manual).
 const (
+	CodeProtocolViolation  = "08P01" // also: a pooler refuses a setting of the connection
 	CodeUniqueViolation    = "23505"
 	CodeCheckViolation     = "23514"
 	CodeIdleInTransaction  = "25P03"

@@ -137,8 +137,16 @@ func (s *session) makeBenchSchema(ctx context.Context) (drop func() error, err e
 		}
 		return nil
 	}
-	if err := db.MigrateUp(ctx, db.WithSchema(s.url, benchSchema)); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the tables: %w", err), drop())
+	err = db.MigrateUp(ctx, db.WithSchema(s.url, benchSchema))
+	switch {
+	case db.Code(err) == db.CodeProtocolViolation:
+		err = usageError{fmt.Errorf("bench works in a schema of its own, and the pooler in between refuses to set search_path: "+
+			"use the server's own address: %w", err)}
+	case err != nil:
+		err = fmt.Errorf("make the tables: %w", err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, drop())
 	}
 	return drop, nil
 }

@@ -73,6 +73,7 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 		return fmt.Errorf("look at the queue: %w", err)
 	}
 	workers, working := errgroup.WithContext(ctx)
+	pass := &passing{}
 	if !queue.First.IsZero() {
 		// The oldest come first, but only for one worker. Each other begins at a place of its own:
 		// side by side they would all step over what the others hold, and over what is deleted.
@@ -81,7 +82,7 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 			if i > 0 {
 				place = queue.First.Add(time.Duration(rand.Float64() * float64(queue.Last.Sub(queue.First)))) //nolint:gosec // no secret
 			}
-			workers.Go(func() error { return c.drain(working, queue.Now, place, options) })
+			workers.Go(func() error { return c.drain(working, pass, queue.Now, place, options) })
 		}
 	}
 	if err := workers.Wait(); err != nil {
@@ -94,12 +95,13 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 const takeTries = 5
 
 // drain takes and claims batches, from place on to the end of the queue and then from its
-// beginning, until no candidate is due.
-func (c *Claimer) drain(ctx context.Context, dueBy, place time.Time, options PassOptions) error {
+// beginning, until there is nothing that it may attempt.
+func (c *Claimer) drain(ctx context.Context, pass *passing, dueBy, place time.Time, options PassOptions) error {
 	size, troubles := options.Batch, 0
+	whole := place.IsZero() // nothing was attempted since the beginning of the queue
 	for ctx.Err() == nil {
-		b := &batch{pass: true, automatic: true}
-		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, &place, size))
+		b, taken := &batch{pass: pass, automatic: true}, 0
+		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, &place, size, &taken))
 		if len(b.attempts) > 0 {
 			c.counters.add(b.attempts)
 			if options.Observe != nil {
@@ -107,12 +109,13 @@ func (c *Claimer) drain(ctx context.Context, dueBy, place time.Time, options Pas
 			}
 		}
 		switch {
-		case err == nil && len(b.attempts) == 0 && place.IsZero():
+		case err == nil && taken == 0 && whole:
 			return nil
-		case err == nil && len(b.attempts) == 0:
-			place = time.Time{}
+		case err == nil && taken == 0:
+			place, whole = time.Time{}, true
 		case err == nil:
 			troubles = 0
+			whole = whole && len(b.attempts) == 0
 		case len(b.attempts) > 0:
 			return err
 		case db.Code(err) == db.CodeOutOfMemory && size > 1:
@@ -231,7 +234,7 @@ func (c *Claimer) failCandidates(ctx context.Context, b *batch, cause error) err
 
 // requeue changes, in a transaction of its own, when a later pass takes the attempts of b.
 func (c *Claimer) requeue(ctx context.Context, b *batch, change func(q *queries.Queries) error) error {
-	if !b.pass || len(b.attempts) == 0 {
+	if b.pass == nil || len(b.attempts) == 0 {
 		return nil
 	}
 	if err := c.inTx(ctx, change); err != nil {
@@ -362,7 +365,7 @@ func (r *Rehearsal) claim(needs map[meter]need) {
 // Preview says how attempts on the keys would end now, in a transaction that takes no
 // locks and writes nothing. The keys are distinct.
 func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, options PreviewOptions) ([]Attempt, error) {
-	b := &batch{attempts: make([]Attempt, len(keys)), pass: options.Pass, automatic: options.Pass, amountCents: options.AmountCents}
+	b := &batch{attempts: make([]Attempt, len(keys)), automatic: options.Pass, amountCents: options.AmountCents}
 	for i, key := range keys {
 		b.attempts[i].Key = key
 	}

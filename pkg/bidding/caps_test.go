@@ -34,7 +34,7 @@ func capped(claimed, ineligible int) map[Outcome]int {
 func (f *fixture) drained(t testing.TB, c *Claimer, dueBy time.Time, batch int) (attempts []Attempt) {
 	t.Helper()
 	eventually(t, "nothing is due", func() bool {
-		err := c.drain(t.Context(), dueBy, time.Time{}, PassOptions{Batch: batch, Observe: func(made []Attempt) { attempts = append(attempts, made...) }})
+		err := c.drain(t.Context(), &passing{}, dueBy, time.Time{}, PassOptions{Batch: batch, Observe: func(made []Attempt) { attempts = append(attempts, made...) }})
 		if err != nil {
 			t.Errorf("pass: %v", err)
 		}
@@ -494,6 +494,21 @@ func TestCapStatementsFail(t *testing.T) {
 			want(t, "counted", f.used(t, bidsPerDay), 3)
 		})
 	}
+}
+
+// TestTakeSharesFails: without its share nothing of a claim is left.
+func TestTakeSharesFails(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.rules.Caps = everywhere(Caps{BidsPerDay: number(300)})
+	f.cacheNow(t, jobs(3)...)
+	c := f.claimer()
+	want(t, "shares are cut", outcomes(pass(t, c, PassOptions{})), capped(3, 0))
+	c.pool = rewriting{f.pool, func(sql string) string { return strings.Replace(sql, "-- name: TakeShares", "broken", 1) }}
+	f.cacheNow(t, job("later"))
+	want(t, "outcomes", outcomes(pass(t, c, PassOptions{})), map[Outcome]int{Failed: 1})
+	want(t, "bids", f.count(t, "bids"), 3)
+	want(t, "counted", f.used(t, bidsPerDay), 3)
 }
 
 // TestCapsOneAtATime: of one pod a single worker decides exactly. What it finds out spares

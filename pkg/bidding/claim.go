@@ -69,7 +69,7 @@ func NewClaimer(pool *pgxpool.Pool, limits Limits, rules Rules, counters *Counte
 type batch struct {
 	attempts []Attempt
 	// pass: the attempts come from the queue, and what is not decided stays queued for later.
-	pass bool
+	pass *passing
 	// automatic: no person asks. What was withdrawn counts as closed.
 	automatic bool
 	// audit: attempts that met a live bid leave a DUPLICATE row.
@@ -79,6 +79,31 @@ type batch struct {
 	// exact: it takes from no shares of caps, but from the whole.
 	exact    bool
 	spending spending
+}
+
+// passing is what the workers of one pass know of each other. Where a claim transaction breaks, its
+// candidates are free again while its worker still brings each of them to an outcome. The others
+// leave them alone, also when it is done: they would be attempted twice in one pass.
+type passing struct {
+	mu     sync.Mutex
+	broken map[posting.Key]bool
+}
+
+func (p *passing) broke(attempts []Attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken == nil {
+		p.broken = make(map[posting.Key]bool)
+	}
+	for i := range attempts {
+		p.broken[attempts[i].Key] = true
+	}
+}
+
+func (p *passing) isBroken(key posting.Key) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken[key]
 }
 
 // take fills in b.attempts and tries their locks; it is the first statement of the claim.
@@ -98,21 +123,28 @@ func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
 }
 
 // takeCandidates takes up to n candidates that were due at dueBy and that no other pod
-// holds, from place on in the queue, and moves place behind them.
-func takeCandidates(dueBy time.Time, place *time.Time, n int) take {
+// holds, from place on in the queue, moves place behind them, and says how many there were.
+func takeCandidates(dueBy time.Time, place *time.Time, n int, taken *int) take {
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
 		rows, err := q.TakeCandidates(ctx, dueBy, *place, int32(n)) //nolint:gosec // a batch size
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
+		*taken = len(rows)
+		before := *place
 		for _, row := range rows {
 			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			a.place = row.Place
-			b.attempts = append(b.attempts, a)
 			if row.NotBefore.After(*place) {
 				*place = row.NotBefore
 			}
+			if !b.pass.isBroken(a.Key) {
+				b.attempts = append(b.attempts, a)
+			}
+		}
+		if len(rows) > 0 && len(b.attempts) == 0 && !place.After(before) {
+			*place = before.Add(time.Microsecond) // what is left to others stays where it is
 		}
 		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
 		return nil
@@ -156,6 +188,9 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	}
 	b.spending = spending{}
 	defer func() {
+		if err != nil && b.pass != nil {
+			b.pass.broke(b.attempts) // before others can take them
+		}
 		db.Rollback(ctx, tx)
 		if b.spending.deciding {
 			<-c.deciding
@@ -176,7 +211,7 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	if err := c.decide(ctx, q, b); err != nil {
 		return err
 	}
-	if b.pass {
+	if b.pass != nil {
 		if err := postpone(ctx, q, b); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func TestGenericPlans(t *testing.T) {
 		want(t, "by hand", verdict(attempt(t, f.claimer(between), keys[0], AttemptOptions{})), "duplicate")
 		want(t, "pass", outcomes(pass(t, c, PassOptions{})), map[Outcome]int{Claimed: 1, Locked: 1})
 		// Not by a failing statement: the driver forgets those.
-		if err := c.failCandidates(t.Context(), &batch{pass: true, attempts: []Attempt{{Key: keys[2]}}}, errors.New("as arranged")); err != nil {
+		if err := c.failCandidates(t.Context(), &batch{pass: &passing{}, attempts: []Attempt{{Key: keys[2]}}}, errors.New("as arranged")); err != nil {
 			t.Error(err)
 		}
 		if err := c.lookUp(t.Context(), map[posting.Key]*Attempt{keys[1]: {Key: keys[1], BidID: uuid.New()}}); err != nil {

@@ -37,7 +37,7 @@ func scenarioQueue(t *testing.T, f *fixture) error {
 	drain := func(batch int) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return f.claimer(at(noon())).drain(ctx, due, time.Time{}, PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
+		return f.claimer(at(noon())).drain(ctx, &passing{}, due, time.Time{}, PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
 			largest = max(largest, len(attempts))
 			for _, a := range attempts {
 				taken = append(taken, a.Key.JobID)
@@ -258,8 +258,7 @@ func TestOncePerPass(t *testing.T) {
 		mu  sync.Mutex
 		got = map[posting.Key]string{}
 	)
-	// One worker: what one gave up another one may take, while both are at it.
-	made := pass(t, f.claimer(), PassOptions{Workers: 1, Batch: 8, Observe: func(attempts []Attempt) {
+	made := pass(t, f.claimer(), PassOptions{Workers: 3, Batch: 8, Observe: func(attempts []Attempt) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, a := range attempts {
@@ -299,4 +298,49 @@ func scenarioPutBack(t *testing.T, f *fixture) error {
 		differ("put back", f.count(t, "candidates WHERE not_before > clock_timestamp() AND not_before <> 'infinity'"), 2),
 		differ("failed", f.count(t, "candidates WHERE tries = 1 AND job_id = 'failed'"), 1),
 	)
+}
+
+// TestBrokenBatch: what a worker redoes one by one, the other workers of its pass leave to it, while
+// it is at it and afterwards. What is gone from the cache leaves the queue that way too.
+func TestBrokenBatch(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(3)
+	f.cacheNow(t, keys...)
+	f.exec(t, "DELETE FROM postings WHERE job_id = $1", keys[1].JobID)
+	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[0].JobID+"')")
+	var (
+		pass        passing
+		mine, other []string
+		begun       int
+	)
+	due := time.Now().Add(time.Hour)
+	// The other worker goes through the queue before each of this one's transactions.
+	neighbour := f.claimer()
+	c := f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step != "begun" {
+				return
+			}
+			if begun++; begun == 1 {
+				return
+			}
+			err := neighbour.drain(t.Context(), &pass, due, time.Time{}, PassOptions{Batch: 2, Observe: func(attempts []Attempt) {
+				other = append(other, verdicts(attempts)...)
+			}})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := c.drain(ctx, &pass, due, time.Time{}, PassOptions{Batch: 3, Observe: func(attempts []Attempt) {
+		mine = append(mine, verdicts(attempts)...)
+		cancel() // one batch is enough
+	}})
+	want(t, "error", err, nil)
+	want(t, "attempted", mine, []string{"failed database_error", "unknown", "claimed"})
+	want(t, "attempted by the other", other, nil)
+	want(t, "left in the queue", f.count(t, "candidates"), 1)
 }

@@ -110,3 +110,16 @@ func TestPreviewFails(t *testing.T) {
 	})
 	want(t, "error", db.Code(err), "25P02")
 }
+
+// TestContentsFail: the policy cannot be asked without what it looks at.
+func TestContentsFail(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cacheNow(t, job("1"))
+	f.rules.Reads.Content = true
+	f.rewrite = func(sql string) string { return strings.Replace(sql, "-- name: PostingContents", "broken", 1) }
+	made := pass(t, f.claimer(), PassOptions{})
+	want(t, "outcomes", verdicts(made), []string{"failed database_error"})
+	want(t, "bids", f.count(t, "bids"), 0)
+	f.tally(t, made...)
+}

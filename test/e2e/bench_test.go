@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 const benchSchemas = "pg_namespace WHERE nspname = 'bidder_bench'"
@@ -27,7 +29,7 @@ func TestBench(t *testing.T) {
 				MaxConns       int `json:"max_conns"`
 				Pods           int `json:"pods"`
 			} `json:"advice"`
-		}](t, f.call("bench", "--postings", "50").json().run(t).want(t, 0))
+		}](t, direct(f, "bench", "--postings", "50").json().run(t).want(t, 0))
 		if len(report.Runs) < 5 || report.Advice.Batch < 1 || report.Advice.Workers < 1 || report.Advice.MaxConns <= report.Advice.Workers {
 			t.Errorf("%+v", report)
 		}
@@ -46,12 +48,27 @@ func TestBench(t *testing.T) {
 func TestBenchInterrupted(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	p := f.start("bench", "--postings", "2000")
+	p := direct(f, "bench", "--postings", "2000").start(t)
 	eventually(t, "it claims", func() bool {
 		return f.count(benchSchemas) == 1 && f.count("pg_stat_activity WHERE datname = current_database() AND application_name = 'bidder bench'") > 1
 	})
 	p.signal(syscall.SIGINT)
 	p.wait().want(t, 130)
+	if n := f.count(benchSchemas); n != 0 {
+		t.Error("the schema is still there")
+	}
+}
+
+// direct is a call that knows no pooler.
+func direct(f *fixture, args ...string) call {
+	return f.call(args...).with("DATABASE_URL=" + f.DirectURL)
+}
+
+// TestBenchPooled: no schema of its own can be had through a pooler.
+func TestBenchPooled(t *testing.T) {
+	t.Parallel()
+	f := setup(t, testdb.WithPgBouncer())
+	f.bidder("bench").wantError(t, 2, "search_path", "the server's own address")
 	if n := f.count(benchSchemas); n != 0 {
 		t.Error("the schema is still there")
 	}

@@ -127,7 +127,7 @@ func TestLockedFromOutside(t *testing.T) {
 	f.ingest(line("held"), line("free"))
 	holder := f.lock("held")
 
-	for _, wait := range []string{"0", "300ms"} {
+	for _, wait := range []string{"0", "3s"} {
 		r := f.bidder("bid", "upwork", "held", "--lock-wait", wait, "-o", "json").want(t, 3)
 		got := decode[bidReport](t, r)
 		if got.Outcome != "locked" || got.BidID != nil || got.ExistingBidID != nil || (got.WaitedMS > 0) != (wait != "0") {
