@@ -13,6 +13,7 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/why"
 )
 
 type bidReport struct {
@@ -154,7 +155,7 @@ func (a *app) printBid(s *session, attempt bidding.Attempt) error {
 	if attempt.Detail != "" {
 		outcome += " (" + attempt.Detail + ")"
 	}
-	t.AppendRow([]any{"outcome", outcome + ": " + meanings[attempt.Outcome]})
+	t.AppendRow([]any{"outcome", outcome + ": " + why.Meaning(attempt.Outcome)})
 	if attempt.AmountCents > 0 {
 		t.AppendRow([]any{"amount", posting.FormatAmount(attempt.AmountCents)})
 	}

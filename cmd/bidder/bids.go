@@ -15,6 +15,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/review"
 )
 
 // statuses are all that a bid can have.
@@ -75,21 +76,13 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 	}
 	t := newTable(a.stdout, "id", "marketplace", "job", "status", "amount", "owes", "created")
 	for _, b := range bids {
-		t.AppendRow([]any{b.ID, b.Marketplace, printable(b.JobID, 32), b.Status, money(b.AmountCents, b.Currency), owes(b), exactTime(b.CreatedAt)})
+		t.AppendRow([]any{b.ID, b.Marketplace, printable(b.JobID, 32), b.Status, money(b.AmountCents, b.Currency), review.Owes(b), exactTime(b.CreatedAt)})
 	}
 	t.Render()
 	if page.Next != nil {
 		fmt.Fprintf(a.stdout, "\nMore: bidder bids --after %s\n", *page.Next)
 	}
 	return nil
-}
-
-// owes is what a bid owes its marketplace, for people.
-func owes(b queries.Bid) string {
-	if b.DeliveryKind == nil || b.DeliveryState == nil {
-		return "-"
-	}
-	return *b.DeliveryKind + " (" + strings.ReplaceAll(*b.DeliveryState, "_", " ") + ")"
 }
 
 func listParams(status, marketplace, after string, limit int) (queries.ListBidsParams, error) {
@@ -203,7 +196,7 @@ func bidRows(b queries.Bid) [][2]string {
 		{"amount", money(b.AmountCents, b.Currency)},
 		{"period", orDash(b.PeriodDays, func(d int32) string { return fmt.Sprintf("%d days", d) })},
 		{"proposal", orDash(b.Proposal, plain)},
-		{"owes", owes(b)},
+		{"owes", review.Owes(b)},
 		{"external id", orDash(b.ExternalBidID, plain)},
 		{"created", exactTime(b.CreatedAt)},
 		{"submitted", orDash(b.SubmittedAt, exactTime)},

@@ -19,6 +19,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/why"
 )
 
 type runReport struct {
@@ -276,7 +277,7 @@ func (a *app) printRun(report runReport) error {
 	t := newTable(a.stdout, "outcome", "attempts", "meaning")
 	for _, outcome := range bidding.Outcomes() {
 		if n := report.Outcomes[outcome]; n > 0 {
-			t.AppendRow([]any{outcome, n, meanings[outcome]})
+			t.AppendRow([]any{outcome, n, why.Meaning(outcome)})
 		}
 	}
 	t.AppendRow([]any{"total", report.Attempts, ""})
@@ -310,17 +311,4 @@ func printLocks(w io.Writer, report runReport) {
 	fmt.Fprintf(w, "\nlocks: %d attempts, %d successes, %d conflicts, %d time-outs; %s\n",
 		report.Locks.Attempts, report.Locks.Successes, report.Locks.Conflicts, report.Locks.Timeouts,
 		report.FinishedAt.Sub(report.StartedAt).Round(time.Millisecond))
-}
-
-// meanings explain the outcomes to people.
-var meanings = map[bidding.Outcome]string{ //nolint:gochecknoglobals // a constant
-	bidding.Unknown:    "not in the cache",
-	bidding.Duplicate:  "a live bid exists",
-	bidding.Closed:     "the last bid on it has ended for good",
-	bidding.Recent:     "a bid was made, sent or withdrawn moments ago; tried again later",
-	bidding.Stale:      "the cached posting is too old",
-	bidding.Ineligible: "the policy says no, there is no amount, or a cap is reached",
-	bidding.Claimed:    "a new live bid; it owes its delivery",
-	bidding.Locked:     "another attempt is at it; tried again later",
-	bidding.Failed:     "something broke; tried again later",
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/review"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
 )
 
@@ -128,7 +129,7 @@ func (a *app) printWithdrawal(bid queries.Bid) error {
 	t.AppendRow([]any{"bid", bid.ID})
 	t.AppendRow([]any{"status", bid.Status})
 	if bid.DeliveryState != nil {
-		t.AppendRow([]any{"owes", owes(bid)})
+		t.AppendRow([]any{"owes", review.Owes(bid)})
 		t.AppendRow([]any{"next attempt", orDash(bid.NextAttemptAt, exactTime)})
 		t.AppendRow([]any{"for a person", orDash(bid.ReviewReason, plain)})
 		t.AppendRow([]any{"last error", orDash(bid.LastError, plain)})

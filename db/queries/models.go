@@ -130,3 +130,20 @@ type Posting struct {
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 }
+
+// One row per run, bid or withdraw: who ran it, when, and what it counted.
+type Run struct {
+	ID        uuid.UUID `json:"id"`
+	Kind      string    `json:"kind"`
+	StartedAt time.Time `json:"started_at"`
+	// When the counters were last written; about every second while it runs.
+	UpdatedAt time.Time `json:"updated_at"`
+	// Null while it runs, and for ever if it was killed.
+	FinishedAt *time.Time `json:"finished_at"`
+	// The exit code of the process.
+	ExitCode *int32 `json:"exit_code"`
+	Host     string `json:"host"`
+	Version  string `json:"version"`
+	// Absolute totals of this run: lock_attempts, lock_successes, lock_conflicts, lock_timeouts, outcomes, ingest, deliveries.
+	Counters json.RawMessage `json:"counters"`
+}
