@@ -62,6 +62,18 @@ func Begin(ctx context.Context, pool Beginner, limits Limits) (pgx.Tx, error) {
 }
 
 func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
+	isolation, err := limit(ctx, tx, limits)
+	if err != nil {
+		return err
+	}
+	if isolation != "read committed" {
+		return fmt.Errorf("%w: it is %s", ErrIsolation, isolation)
+	}
+	return nil
+}
+
+// limit puts a transaction under the limits, and says how isolated it is.
+func limit(ctx context.Context, tx pgx.Tx, limits Limits) (isolation string, err error) {
 	seqScan := "on"
 	if limits.NoSeqScan {
 		seqScan = "off"
@@ -74,12 +86,9 @@ func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
 		Seqscan:          seqScan,
 	})
 	if err != nil {
-		return fmt.Errorf("set the transaction's limits: %w", err)
+		return "", fmt.Errorf("set the transaction's limits: %w", err)
 	}
-	if set.Isolation != "read committed" {
-		return fmt.Errorf("%w: it is %s", ErrIsolation, set.Isolation)
-	}
-	return nil
+	return set.Isolation, nil
 }
 
 // milliseconds never says 0, which Postgres reads as "no limit", nor more than the 24 days that it can count.
@@ -138,4 +147,14 @@ func ReadOnly(ctx context.Context, pool Beginner, fn func(tx pgx.Tx) error) erro
 	}
 	defer Rollback(ctx, tx)
 	return fn(tx)
+}
+
+// View is [ReadOnly] under limits.
+func View(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
+	return ReadOnly(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := limit(ctx, tx, limits); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }

@@ -15,13 +15,18 @@ import (
 )
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
-// those that have bid under the caps at its top.
+// those that have bid under the caps at its top, counted anew.
 func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
+	return s.readCaps(ctx, s.pool, true)
+}
+
+// readCaps is capUsage on a connection of the caller's, counted anew or as claims have counted.
+func (s *session) readCaps(ctx context.Context, conn queries.DBTX, anew bool) ([]bidding.CapUsage, error) {
 	currencies := map[string][]string{}
 	for name := range s.Marketplaces {
 		currencies[name] = nil
 	}
-	rows, err := queries.New(s.pool).SpendingAccounts(ctx)
+	rows, err := queries.New(conn).SpendingAccounts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the accounts under caps: %w", err)
 	}
@@ -37,7 +42,7 @@ func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
 		if len(currencies[name]) == 0 {
 			currencies[name] = []string{s.DefaultCurrency}
 		}
-		used, err := bidding.ReadCaps(ctx, s.pool, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps))
+		used, err := bidding.ReadCaps(ctx, conn, name, currencies[name], bidding.Caps(s.Marketplace(name).Caps), anew)
 		if err != nil {
 			return nil, err
 		}

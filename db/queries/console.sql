@@ -174,13 +174,14 @@ SELECT * FROM bid_events WHERE bid_id = @bid_id AND id < @before_id ORDER BY id 
 
 -- name: WaitingBids :many
 -- What waits for a person, the oldest bid first, of a window: so many of those after an id.
-SELECT b.*, coalesce(p.title, '')::text AS title, p.url AS posting_url, coalesce(left(p.description, 600), '')::text AS description
+SELECT sqlc.embed(b), coalesce(p.title, '')::text AS title, p.url, coalesce(left(p.description, 600), '')::text AS description
 FROM (
-    SELECT * FROM bids AS w
+    SELECT w.id FROM bids AS w
     WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > @after_id::uuid
     ORDER BY w.id
     LIMIT @win::integer
-) AS b
+) AS near
+JOIN bids AS b ON b.id = near.id
 LEFT JOIN LATERAL (
     SELECT q.title, q.url, q.description FROM postings AS q WHERE q.marketplace = b.marketplace AND q.job_id = b.job_id LIMIT 1
 ) AS p ON true
@@ -188,6 +189,13 @@ WHERE (sqlc.narg('marketplace')::text IS NULL OR b.marketplace = sqlc.narg('mark
     AND (sqlc.narg('state')::text IS NULL OR b.delivery_state = sqlc.narg('state'))
 ORDER BY b.id
 LIMIT @page::integer;
+
+-- name: WaitingEnd :one
+-- The bid that so many stand before in such a window; no row where the window reaches the end.
+SELECT w.id FROM bids AS w
+WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > @after_id::uuid
+ORDER BY w.id
+LIMIT 1 OFFSET (@win::integer);
 
 -- name: ResumeAccount :execrows
 -- Ends one pause: the one that began at the given time, and no other.

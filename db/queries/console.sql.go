@@ -584,13 +584,14 @@ func (q *Queries) SearchEnd(ctx context.Context, beforeID uuid.UUID, fromID uuid
 }
 
 const WaitingBids = `-- name: WaitingBids :many
-SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, coalesce(p.title, '')::text AS title, p.url AS posting_url, coalesce(left(p.description, 600), '')::text AS description
+SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, coalesce(p.title, '')::text AS title, p.url, coalesce(left(p.description, 600), '')::text AS description
 FROM (
-    SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS w
+    SELECT w.id FROM bids AS w
     WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > $1::uuid
     ORDER BY w.id
     LIMIT $2::integer
-) AS b
+) AS near
+JOIN bids AS b ON b.id = near.id
 LEFT JOIN LATERAL (
     SELECT q.title, q.url, q.description FROM postings AS q WHERE q.marketplace = b.marketplace AND q.job_id = b.job_id LIMIT 1
 ) AS p ON true
@@ -609,48 +610,10 @@ type WaitingBidsParams struct {
 }
 
 type WaitingBidsRow struct {
-	ID                      uuid.UUID  `json:"id"`
-	Marketplace             string     `json:"marketplace"`
-	Account                 string     `json:"account"`
-	JobID                   string     `json:"job_id"`
-	Status                  string     `json:"status"`
-	AmountCents             *int64     `json:"amount_cents"`
-	Currency                string     `json:"currency"`
-	PeriodDays              *int32     `json:"period_days"`
-	Proposal                *string    `json:"proposal"`
-	PostingCachedAt         *time.Time `json:"posting_cached_at"`
-	ExternalBidID           *string    `json:"external_bid_id"`
-	IsForeign               bool       `json:"is_foreign"`
-	SubmittedAt             *time.Time `json:"submitted_at"`
-	WithdrawnReason         *string    `json:"withdrawn_reason"`
-	WithdrawalTimestamp     *time.Time `json:"withdrawal_timestamp"`
-	DuplicateOf             *uuid.UUID `json:"duplicate_of"`
-	RunID                   *uuid.UUID `json:"run_id"`
-	CreatedAt               time.Time  `json:"created_at"`
-	UpdatedAt               time.Time  `json:"updated_at"`
-	DeliveryKind            *string    `json:"delivery_kind"`
-	DeliveryState           *string    `json:"delivery_state"`
-	DeliveryAttempts        int32      `json:"delivery_attempts"`
-	NextAttemptAt           *time.Time `json:"next_attempt_at"`
-	LeaseExpiresAt          *time.Time `json:"lease_expires_at"`
-	LeaseToken              int64      `json:"lease_token"`
-	LastError               *string    `json:"last_error"`
-	ReviewReason            *string    `json:"review_reason"`
-	ReviewSince             *time.Time `json:"review_since"`
-	PlacePosts              int32      `json:"place_posts"`
-	FirstPostAt             *time.Time `json:"first_post_at"`
-	LastPostAt              *time.Time `json:"last_post_at"`
-	ApprovedAt              *time.Time `json:"approved_at"`
-	ApprovedBy              *string    `json:"approved_by"`
-	WithdrawRequestedAt     *time.Time `json:"withdraw_requested_at"`
-	WithdrawRequestedReason *string    `json:"withdraw_requested_reason"`
-	WithdrawRequestedBy     *string    `json:"withdraw_requested_by"`
-	IsGuessed               bool       `json:"is_guessed"`
-	CheckedAt               *time.Time `json:"checked_at"`
-	SeenAt                  *time.Time `json:"seen_at"`
-	Title                   string     `json:"title"`
-	PostingUrl              *string    `json:"posting_url"`
-	Description             string     `json:"description"`
+	Bid         Bid     `json:"bid"`
+	Title       string  `json:"title"`
+	URL         *string `json:"url"`
+	Description string  `json:"description"`
 }
 
 // What waits for a person, the oldest bid first, of a window: so many of those after an id.
@@ -670,47 +633,47 @@ func (q *Queries) WaitingBids(ctx context.Context, arg WaitingBidsParams) ([]Wai
 	for rows.Next() {
 		var i WaitingBidsRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.Marketplace,
-			&i.Account,
-			&i.JobID,
-			&i.Status,
-			&i.AmountCents,
-			&i.Currency,
-			&i.PeriodDays,
-			&i.Proposal,
-			&i.PostingCachedAt,
-			&i.ExternalBidID,
-			&i.IsForeign,
-			&i.SubmittedAt,
-			&i.WithdrawnReason,
-			&i.WithdrawalTimestamp,
-			&i.DuplicateOf,
-			&i.RunID,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.DeliveryKind,
-			&i.DeliveryState,
-			&i.DeliveryAttempts,
-			&i.NextAttemptAt,
-			&i.LeaseExpiresAt,
-			&i.LeaseToken,
-			&i.LastError,
-			&i.ReviewReason,
-			&i.ReviewSince,
-			&i.PlacePosts,
-			&i.FirstPostAt,
-			&i.LastPostAt,
-			&i.ApprovedAt,
-			&i.ApprovedBy,
-			&i.WithdrawRequestedAt,
-			&i.WithdrawRequestedReason,
-			&i.WithdrawRequestedBy,
-			&i.IsGuessed,
-			&i.CheckedAt,
-			&i.SeenAt,
+			&i.Bid.ID,
+			&i.Bid.Marketplace,
+			&i.Bid.Account,
+			&i.Bid.JobID,
+			&i.Bid.Status,
+			&i.Bid.AmountCents,
+			&i.Bid.Currency,
+			&i.Bid.PeriodDays,
+			&i.Bid.Proposal,
+			&i.Bid.PostingCachedAt,
+			&i.Bid.ExternalBidID,
+			&i.Bid.IsForeign,
+			&i.Bid.SubmittedAt,
+			&i.Bid.WithdrawnReason,
+			&i.Bid.WithdrawalTimestamp,
+			&i.Bid.DuplicateOf,
+			&i.Bid.RunID,
+			&i.Bid.CreatedAt,
+			&i.Bid.UpdatedAt,
+			&i.Bid.DeliveryKind,
+			&i.Bid.DeliveryState,
+			&i.Bid.DeliveryAttempts,
+			&i.Bid.NextAttemptAt,
+			&i.Bid.LeaseExpiresAt,
+			&i.Bid.LeaseToken,
+			&i.Bid.LastError,
+			&i.Bid.ReviewReason,
+			&i.Bid.ReviewSince,
+			&i.Bid.PlacePosts,
+			&i.Bid.FirstPostAt,
+			&i.Bid.LastPostAt,
+			&i.Bid.ApprovedAt,
+			&i.Bid.ApprovedBy,
+			&i.Bid.WithdrawRequestedAt,
+			&i.Bid.WithdrawRequestedReason,
+			&i.Bid.WithdrawRequestedBy,
+			&i.Bid.IsGuessed,
+			&i.Bid.CheckedAt,
+			&i.Bid.SeenAt,
 			&i.Title,
-			&i.PostingUrl,
+			&i.URL,
 			&i.Description,
 		); err != nil {
 			return nil, err
@@ -721,4 +684,19 @@ func (q *Queries) WaitingBids(ctx context.Context, arg WaitingBidsParams) ([]Wai
 		return nil, err
 	}
 	return items, nil
+}
+
+const WaitingEnd = `-- name: WaitingEnd :one
+SELECT w.id FROM bids AS w
+WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > $1::uuid
+ORDER BY w.id
+LIMIT 1 OFFSET ($2::integer)
+`
+
+// The bid that so many stand before in such a window; no row where the window reaches the end.
+func (q *Queries) WaitingEnd(ctx context.Context, afterID uuid.UUID, win int32) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, WaitingEnd, afterID, win)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
 }

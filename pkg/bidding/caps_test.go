@@ -537,7 +537,7 @@ func TestReadCaps(t *testing.T) {
 	f.rules.Caps = everywhere(caps)
 	f.cacheNow(t, jobs(2)...)
 	want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{})), capped(2, 0))
-	used, err := ReadCaps(t.Context(), f.pool, "upwork", []string{"USD", "EUR"}, caps)
+	used, err := ReadCaps(t.Context(), f.pool, "upwork", []string{"USD", "EUR"}, caps, true)
 	want(t, "error", err, nil)
 	var got []string
 	for _, u := range used {
@@ -554,7 +554,7 @@ func TestReadCaps(t *testing.T) {
 			}
 			return sql
 		}}, func(tx pgx.Tx) error {
-			_, err := ReadCaps(t.Context(), tx, "upwork", []string{"USD"}, caps)
+			_, err := ReadCaps(t.Context(), tx, "upwork", []string{"USD"}, caps, true)
 			return err
 		})
 		want(t, "fails", err != nil, true)

@@ -264,8 +264,9 @@ type CapUsage struct {
 	ResetsAt *time.Time `json:"resets_at"`
 }
 
-// ReadCaps reads what is used of the caps of a marketplace now, of money in each of the currencies.
-func ReadCaps(ctx context.Context, pool queries.DBTX, marketplace string, currencies []string, caps Caps) ([]CapUsage, error) {
+// ReadCaps reads what is used of the caps of a marketplace now, of money in each of the
+// currencies: counted anew from the bids, or as claims have counted it, which costs less.
+func ReadCaps(ctx context.Context, pool queries.DBTX, marketplace string, currencies []string, caps Caps, anew bool) ([]CapUsage, error) {
 	used := make(map[meter]usage)
 	for _, currency := range currencies {
 		for _, m := range caps.meters(marketplace, currency) {
@@ -278,7 +279,11 @@ func ReadCaps(ctx context.Context, pool queries.DBTX, marketplace string, curren
 		return nil, fmt.Errorf("read the database's clock: %w", err)
 	}
 	meters := sortedMeters(used)
-	if used, err = readSpending(ctx, q, meters, now, recounted); err != nil {
+	counting := remembered
+	if anew {
+		counting = recounted
+	}
+	if used, err = readSpending(ctx, q, meters, now, counting); err != nil {
 		return nil, err
 	}
 	result := make([]CapUsage, len(meters))
