@@ -227,9 +227,9 @@ func (v *reading) lifeOf(ctx context.Context, r *http.Request, b queries.Bid, bo
 		body.Events = append(body.Events, v.event(row))
 	}
 	if body.Earlier == "" {
-		body.Claim = &event{When: v.at(b.CreatedAt), Actor: "claim", Headline: "Claimed", Tone: "good", Text: "The posting is ours: nobody else can bid on it."}
+		body.Claim = &event{When: v.at(b.CreatedAt), Actor: "claim", Headline: "Claimed", Tone: "good", Gloss: "The posting is ours: nobody else can bid on it."}
 		if b.Status == "DUPLICATE" {
-			*body.Claim = event{When: v.at(b.CreatedAt), Actor: "bid", Headline: "Came second", Text: "A live bid was there already."}
+			*body.Claim = event{When: v.at(b.CreatedAt), Actor: "bid", Headline: "Came second", Gloss: "A live bid was there already."}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 // series are numbers over spans of time of the same length.
 type series struct {
 	Name, Meaning string
+	Class         string // its colour and pattern
 	Values        []int64
 }
 
@@ -47,6 +48,7 @@ type tick struct{ X, Y, Text string }
 // chart is a picture of bars, and what it says in words.
 type chart struct {
 	Name, Meaning, Summary string
+	Class                  string
 	Total                  int64
 	Width, Height          int
 	PlotLeft, PlotRight    string
@@ -62,7 +64,7 @@ func number(x float64) string { return strconv.FormatFloat(x, 'f', 1, 64) }
 func spark(s series, times []string) chart {
 	const width, height, gap = 240, 44, 2
 	most, at := s.most()
-	c := chart{Name: s.Name, Meaning: s.Meaning, Total: s.total(), Width: width, Height: height, Baseline: number(height - 0.5), PlotLeft: "0", PlotRight: number(width)}
+	c := chart{Name: s.Name, Meaning: s.Meaning, Class: s.Class, Total: s.total(), Width: width, Height: height, Baseline: number(height - 0.5), PlotLeft: "0", PlotRight: number(width)}
 	c.Summary = fmt.Sprintf("%s: none", s.Name)
 	if most > 0 {
 		c.Summary = fmt.Sprintf("%s: %s in all, most %s, at %s", s.Name, count(c.Total), count(most), times[at])
@@ -83,10 +85,14 @@ func spark(s series, times []string) chart {
 	return c
 }
 
-// stack is a large chart of several series, one on the other. Each has a class, and so a
-// colour and a pattern.
-func stack(name string, all []series, classes []string, times []string, began []time.Time, format string) chart {
-	const width, height, left, top, bottom, gap = 960, 240, 56, 10, 26, 3
+// stack is a large chart of attempts, several series one on the other, for wide windows or
+// for narrow ones.
+func stack(shape string, all []series, times []string, began []time.Time, format string) chart {
+	const top, bottom, gap = 10, 26, 3
+	width, height, left, labels := 960, 240, 56, 6
+	if shape == "narrow" {
+		width, height, left, labels = 380, 220, 40, 3
+	}
 	spans := len(times)
 	var total, most int64
 	for i := range spans {
@@ -100,34 +106,34 @@ func stack(name string, all []series, classes []string, times []string, began []
 	plot := float64(height - top - bottom)
 	y := func(v int64) float64 { return top + plot*(1-float64(v)/float64(scale)) }
 	c := chart{
-		Name: name, Total: total, Width: width, Height: height, PlotLeft: number(left), PlotRight: number(width), Baseline: number(y(0)),
-		Summary: name + ": " + count(total) + " in all",
+		Class: shape, Total: total, Width: width, Height: height, PlotLeft: number(float64(left)), PlotRight: number(float64(width)), Baseline: number(y(0)),
+		Summary: "Attempts: " + count(total) + " in all",
 	}
 	for i := range 5 {
 		v := scale * int64(i) / 4
 		if scale < 4 && v == scale*int64(i-1)/4 && i > 0 {
 			continue // the same number again
 		}
-		c.Rows = append(c.Rows, tick{X: number(left - 8), Y: number(y(v)), Text: count(v)})
+		c.Rows = append(c.Rows, tick{X: number(float64(left - 8)), Y: number(y(v)), Text: count(v)})
 	}
 	step := float64(width-left) / float64(spans)
 	for i := range spans {
-		x := left + float64(i)*step
+		x := float64(left) + float64(i)*step
 		col := column{Title: times[i], Hit: bar{X: number(x), Y: number(top), W: number(step), H: number(plot)}}
 		var below int64
-		for k, s := range all {
+		for _, s := range all {
 			v := s.Values[i]
 			col.Title += ", " + s.Name + " " + count(v)
 			if v > 0 {
 				from, to := y(below), y(below+v)
 				h := max(from-to, 1)
-				col.Bars = append(col.Bars, bar{X: number(x + gap/2), Y: number(from - h), W: number(max(step-gap, 1)), H: number(h), Class: classes[k]})
+				col.Bars = append(col.Bars, bar{X: number(x + gap/2), Y: number(from - h), W: number(max(step-gap, 1)), H: number(h), Class: s.Class})
 			}
 			below += v
 		}
 		c.Columns = append(c.Columns, col)
-		if every := max(spans/6, 1); i%every == 0 {
-			c.Times = append(c.Times, tick{X: number(x + gap/2), Y: number(height - 6), Text: began[i].Format(format)})
+		if every := max(spans/labels, 1); i%every == 0 {
+			c.Times = append(c.Times, tick{X: number(x), Y: number(float64(height - 6)), Text: began[i].Format(format)})
 		}
 	}
 	return c

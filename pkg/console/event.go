@@ -22,7 +22,8 @@ type event struct {
 	Actor    string
 	Person   bool
 	Headline string
-	Text     string
+	Gloss    string // what it means
+	Text     string // what was said
 	Tone     string // good, bad, person, or "" for the usual
 	From, To string
 	Facts    []fact

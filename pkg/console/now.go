@@ -44,7 +44,6 @@ type figure struct {
 	Label, Value, Unit string
 	Notes              []string
 	Link, LinkText     string
-	Alert              string // why it needs attention; "" where it does not
 }
 
 type capBar struct {
@@ -70,11 +69,14 @@ type runRow struct {
 	Attempts, Claimed, Delivered       int64
 }
 
+// concern is something that needs attention, and where that can be given.
+type concern struct{ Text, Link string }
+
 type nowPage struct {
-	Headline       []string
+	Concerns       []concern
 	Figures        []figure
 	Ranges         []charted
-	Outcomes       chart
+	Outcomes       []chart // for wide windows, and for narrow ones
 	Each           []chart
 	Locks          []chart
 	History        []historyRow
@@ -104,6 +106,11 @@ func (s *Server) now(w http.ResponseWriter, r *http.Request) {
 		return s.history(ctx, v, body, r.URL.Query().Get("range"))
 	})
 }
+
+// late is how long a delivery may be owed before somebody should know.
+const late = time.Hour
+
+func (p *nowPage) concern(link, text string) { p.Concerns = append(p.Concerns, concern{text, link}) }
 
 // upTo is a count that stops at maxCount.
 func upTo(n, looked int64) string {
@@ -146,8 +153,8 @@ func (s *Server) figures(ctx context.Context, v *reading, body *nowPage) error {
 			fmt.Sprintf("%s due now, %s in a pod’s hands", count(owed.Due), count(owed.Leased)),
 			"oldest: " + v.at(owed.Oldest).Age(),
 		}
-		if v.Now.Sub(owed.Oldest) > time.Hour {
-			f.Alert = "The oldest delivery has been owed for " + v.at(owed.Oldest).Age()
+		if v.Now.Sub(owed.Oldest) > late {
+			body.concern("/bids?owing=yes", "A delivery has been owed for "+v.at(owed.Oldest).Age())
 		}
 	}
 	body.Figures = append(body.Figures, f)
@@ -158,20 +165,16 @@ func (s *Server) figures(ctx context.Context, v *reading, body *nowPage) error {
 			fmt.Sprintf("%s in review, %s to approve", count(person.Review), count(person.Approval)),
 			"oldest: " + v.at(person.Oldest).Age(),
 		}
-		body.Headline = append(body.Headline, plural(person.LookedAt, "bid waits", "bids wait")+" for a person")
+		body.concern("/review", plural(person.LookedAt, "bid waits", "bids wait")+" for a person")
 	}
 	body.Figures = append(body.Figures, f)
 
 	f = figure{Label: "Candidates", Value: upTo(queue.Due, queue.Due), Notes: []string{"postings to be decided on"}}
 	if queue.Parked > 0 {
-		f.Notes = append(f.Notes, upTo(queue.Parked, queue.Parked)+" parked after too many failures")
-		f.Alert = "Parked postings wait for newer content"
-		body.Headline = append(body.Headline, plural(queue.Parked, "posting is", "postings are")+" parked")
+		f.Notes = append(f.Notes, upTo(queue.Parked, queue.Parked)+" parked")
+		body.concern("", plural(queue.Parked, "posting is", "postings are")+" parked after too many failures: newer content frees them")
 	}
 	body.Figures = append(body.Figures, f)
-	if overdue := body.Figures[1].Alert; overdue != "" {
-		body.Headline = append(body.Headline, "a delivery has been owed for "+v.at(owed.Oldest).Age())
-	}
 	return nil
 }
 
@@ -197,7 +200,7 @@ func (s *Server) paused(ctx context.Context, v *reading, body *nowPage) error {
 		})
 	}
 	if len(rows) > 0 {
-		body.Headline = append(body.Headline, plural(int64(len(rows)), "pause stops", "pauses stop")+" calls")
+		body.concern("#calls", plural(int64(len(rows)), "pause stops", "pauses stop")+" calls to marketplaces")
 	}
 	body.Marketplaces, err = v.q.BidMarketplaces(ctx, maxMarketplaces)
 	if err != nil {
@@ -223,7 +226,7 @@ func (s *Server) spending(ctx context.Context, v *reading, body *nowPage) error 
 		b.Percent, b.Width = int(part*100), number(part*100)
 		body.Caps = append(body.Caps, b)
 		if b.Full {
-			body.Headline = append(body.Headline, u.Marketplace+" has reached "+b.Cap)
+			body.concern("#caps", u.Marketplace+" has reached its cap of "+b.Cap)
 		}
 	}
 	return nil
@@ -364,21 +367,32 @@ func (s *Server) charts(body *nowPage, outcomes map[bidding.Outcome][]int64, loc
 		}
 		return series{Name: name, Values: values}
 	}
-	body.Outcomes = stack("Attempts", []series{
+	all := []series{
 		sum("claimed", bidding.Claimed),
 		sum("turned down", bidding.Unknown, bidding.Duplicate, bidding.Closed, bidding.Recent, bidding.Stale, bidding.Ineligible),
 		sum("undecided", bidding.Locked, bidding.Failed),
-	}, []string{"claimed", "turned", "undecided"}, times, began, axis)
+	}
+	for i := range all {
+		all[i].Class = []string{"claimed", "turned", "undecided"}[i]
+	}
+	body.Outcomes = []chart{stack("wide", all, times, began, axis), stack("narrow", all, times, began, axis)}
 	order := []bidding.Outcome{
 		bidding.Claimed, bidding.Duplicate, bidding.Closed, bidding.Recent, bidding.Stale, bidding.Ineligible, bidding.Unknown, bidding.Locked, bidding.Failed,
 	}
 	for _, o := range order {
 		body.OutcomeColumns = append(body.OutcomeColumns, string(o))
-		body.Each = append(body.Each, spark(series{string(o), why.Meaning(o), outcomes[o]}, times))
+		class := "turned"
+		switch o {
+		case bidding.Claimed:
+			class = "claimed"
+		case bidding.Locked, bidding.Failed:
+			class = "undecided"
+		}
+		body.Each = append(body.Each, spark(series{string(o), why.Meaning(o), class, outcomes[o]}, times))
 	}
 	for k, name := range []string{"attempts", "successes", "conflicts", "time-outs"} {
 		meaning := []string{"tries to get the lock of a posting", "got it", "somebody else had it at first", "gave up waiting"}[k]
-		body.Locks = append(body.Locks, spark(series{name, meaning, locks[k]}, times))
+		body.Locks = append(body.Locks, spark(series{name, meaning, "lock", locks[k]}, times))
 		body.OutcomeColumns = append(body.OutcomeColumns, "lock "+name)
 	}
 	for i := range times {
