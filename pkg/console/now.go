@@ -242,7 +242,7 @@ func capAmount(u bidding.CapUsage, amount int64) string {
 
 // runCounters are those that are listed of a run.
 type runCounters struct {
-	Outcomes   map[bidding.Outcome]int64            `json:"outcomes"`
+	Outcomes   map[bidding.Outcome]int64                                `json:"outcomes"`
 	Deliveries map[string]struct{ Done, Retry, Review, Rejected int64 } `json:"deliveries"`
 }
 

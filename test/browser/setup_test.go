@@ -8,9 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,11 +27,7 @@ import (
 	"github.com/arbitrageai/bidder/test/testdb"
 )
 
-func TestMain(m *testing.M) {
-	code := testdb.Run(m)
-	chromium.close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testdb.Main(m) }
 
 const (
 	token         = "the token of an operator, 0123456789abcdef"
@@ -42,74 +36,48 @@ const (
 	patience = 3 * time.Minute
 )
 
-// chromium is the browser that all tests share; each has a profile of its own in it.
-var chromium browser
-
-type browser struct {
-	once   sync.Once
-	ctx    context.Context
-	end    []func()
-	dir    string
-	err    error
-	absent bool
-}
-
-// path finds the browser's program.
-func (b *browser) path() string {
+// chromium starts a browser with a new profile, which ends with the test.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	var path string
 	for _, name := range []string{os.Getenv("BIDDER_TEST_CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); name != "" && err == nil {
-			return path
+		if found, err := exec.LookPath(name); name != "" && err == nil {
+			path = found
+			break
 		}
 	}
-	return ""
-}
-
-func (b *browser) start() {
-	path := b.path()
 	if path == "" {
-		b.absent = true
-		return
-	}
-	if b.dir, b.err = os.MkdirTemp("", "bidder-browser-"); b.err != nil {
-		return
+		const missing = "there is no Chromium: apt-get install chromium fonts-dejavu-core, or say where it is with BIDDER_TEST_CHROMIUM"
+		if os.Getenv("CI") == "true" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(filepath.Join(b.dir, "profile")), chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(patience))
-	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(patience))
+	timed, end := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	allocator, endAllocator := chromedp.NewExecAllocator(timed, options...)
 	ctx, endBrowser := chromedp.NewContext(allocator)
-	b.ctx, b.end = ctx, []func(){endBrowser, endAllocator}
-	b.err = chromedp.Do(ctx)
-}
-
-func (b *browser) close() {
-	for _, end := range b.end {
-		end()
+	t.Cleanup(func() { endBrowser(); endAllocator(); end() })
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start the browser: %v", err)
 	}
-	if b.dir != "" {
-		_ = os.RemoveAll(b.dir)
-	}
+	return ctx
 }
 
 // world is a database with bids, a console before it, and people who look at it.
 type world struct {
 	*deliverytest.World
-	t    *testing.T
-	url  string
-	caps []bidding.CapUsage
+	t       *testing.T
+	browser context.Context //nolint:containedctx // of the browser
+	url     string
+	caps    []bidding.CapUsage
 }
 
 func setup(t *testing.T) *world {
 	t.Helper()
-	chromium.once.Do(chromium.start)
-	switch {
-	case chromium.absent && os.Getenv("CI") == "true":
-		t.Fatal("there is no Chromium: apt-get install chromium fonts-dejavu-core, or say where it is with BIDDER_TEST_CHROMIUM")
-	case chromium.absent:
-		t.Skip("there is no Chromium: apt-get install chromium fonts-dejavu-core, or say where it is with BIDDER_TEST_CHROMIUM")
-	case chromium.err != nil:
-		t.Fatalf("start the browser: %v", chromium.err)
-	}
-	w := &world{World: deliverytest.New(t), t: t}
+	ctx := chromium(t)
+	w := &world{World: deliverytest.New(t), t: t, browser: ctx}
 	settings, err := config.Load(config.Source{})
 	if err != nil {
 		t.Fatal(err)
@@ -140,15 +108,14 @@ func setup(t *testing.T) *world {
 type person struct {
 	t   *testing.T
 	w   *world
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // of the tab
 }
 
 // visitor opens a tab that nobody has signed in with.
 func (w *world) visitor() *person {
 	w.t.Helper()
-	timed, end := context.WithTimeout(chromium.ctx, patience)
-	ctx, closeTab := chromedp.NewContext(timed, chromedp.WithNewBrowserContext())
-	w.t.Cleanup(func() { closeTab(); end() })
+	ctx, closeTab := chromedp.NewContext(w.browser, chromedp.WithNewBrowserContext())
+	w.t.Cleanup(closeTab)
 	return &person{w.t, w, ctx}
 }
 
