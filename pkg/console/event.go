@@ -93,7 +93,7 @@ func headline(kind, result, as, to string) (text, tone string) {
 	case result == "approved":
 		return "Approved", "person"
 	case result == "retry_asked":
-		return "Tried again", "person"
+		return "To be tried again", "person"
 	case result == "resolved":
 		return "Resolved as " + as, "person"
 	case to != "":

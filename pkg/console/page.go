@@ -27,7 +27,7 @@ var pageNames = []string{"bid", "bids", "faster", "locks", "message", "now", "po
 // parsePages reads the templates, which are part of the program.
 func parsePages() map[string]*template.Template {
 	shared := template.Must(template.New("").Funcs(template.FuncMap{
-		"count": count, "words": words, "pieces": pieces, "clip": clip, "money": money, "lower": strings.ToLower,
+		"count": count, "words": words, "pieces": pieces, "clip": clip, "money": money, "lower": strings.ToLower, "quoted": quoted,
 	}).ParseFS(web, "web/layout.html", "web/parts.html"))
 	parsed := make(map[string]*template.Template, len(pageNames))
 	for _, name := range pageNames {
@@ -70,9 +70,6 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 		if r.Method == http.MethodGet {
 			p.Note = v.session.said()
 		}
-	}
-	if p.Now.IsZero() {
-		p.Now = time.Now()
 	}
 	var body bytes.Buffer
 	if err := s.templates[name].ExecuteTemplate(&body, "layout", p); err != nil {

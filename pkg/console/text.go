@@ -55,6 +55,10 @@ func isOdd(c, before rune) bool {
 	return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Zl, unicode.Zp) || c == '\u034f'
 }
 
+// quoted are the parts of a sentence of the program: every other one stands between
+// backticks, and is a command.
+func quoted(text string) []string { return strings.Split(text, "`") }
+
 // clip is the beginning of a text, so many characters at most.
 func clip(text string, most int) string {
 	if utf8.RuneCountInString(text) <= most {

@@ -9,8 +9,37 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
+// flaws looks on a page for what stands in the way of people: text that is hard to tell from
+// its ground (WCAG 2, AA), what has no name for those who do not see it, a skipped heading.
+const flaws = `(() => {
+	const flaws = [];
+	const parse = c => { const m = c.match(/[\d.]+/g).map(Number); if (c.startsWith('color(')) { return [m[0]*255, m[1]*255, m[2]*255, m[3] ?? 1]; } return [m[0], m[1], m[2], m[3] ?? 1]; };
+	const light = c => { const l = c.slice(0, 3).map(v => { v /= 255; return v <= 0.03928 ? v/12.92 : ((v+0.055)/1.055) ** 2.4; }); return 0.2126*l[0] + 0.7152*l[1] + 0.0722*l[2]; };
+	const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0.99) return c; } return [255, 255, 255, 1]; };
+	for (const e of document.querySelectorAll('body *')) {
+		const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+		const box = e.getBoundingClientRect();
+		if (!own || box.width < 2 || box.height < 2 || e.closest('.quiet-text, .skip, title, option, svg') || e.checkVisibility?.() === false) continue;
+		const style = getComputedStyle(e), back = ground(e), front = parse(style.color);
+		let opacity = front[3]; for (let p = e; p; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
+		const mixed = front.slice(0, 3).map((v, i) => v*opacity + back[i]*(1-opacity));
+		const [a, b] = [light(mixed), light(back)].sort((x, y) => y - x), ratio = (a+0.05)/(b+0.05);
+		const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && Number(style.fontWeight) >= 700;
+		if (ratio < (large ? 3 : 4.5)) flaws.push('contrast ' + ratio.toFixed(2) + ' of ' + JSON.stringify(e.textContent.trim().slice(0, 40)));
+	}
+	for (const e of document.querySelectorAll('input:not([type=hidden]), select')) if (!e.labels.length) flaws.push('no label: ' + e.name);
+	for (const e of document.querySelectorAll('button, a[href], summary')) if (!e.textContent.trim()) flaws.push('no name: ' + e.outerHTML.slice(0, 80));
+	for (const e of document.querySelectorAll('img:not([alt]), svg:not([aria-label], [aria-hidden])')) flaws.push('no words for ' + e.outerHTML.slice(0, 80));
+	if (document.querySelectorAll('h1').length !== 1 || document.querySelectorAll('main').length !== 1) flaws.push('not one h1 and one main');
+	const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
+	if (new Set(ids).size !== ids.length) flaws.push('an id is there twice');
+	let level = 1;
+	for (const e of document.querySelectorAll('h1, h2, h3, h4')) { const l = Number(e.tagName[1]); if (l > level + 1) flaws.push('heading skipped at ' + e.textContent); level = l; }
+	return flaws;
+})()`
+
 // TestScreenshots takes a picture of every page, for people to look at, and looks at what a
-// program can see of them: nothing is wider than the window.
+// program can see of them: nothing is wider than the window, and nothing stands in the way of people.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -57,6 +86,9 @@ func TestScreenshots(t *testing.T) {
 				}
 				if wide := js[int64](shot.by, "document.documentElement.scrollWidth"); wide > width {
 					t.Errorf("%s is %d pixels wide in a window of %d", shot.name, wide, width)
+				}
+				for _, flaw := range js[[]string](shot.by, "%s", flaws) {
+					t.Errorf("%s at %d, %s: %s", shot.name, width, colours, flaw)
 				}
 				picture := get(shot.by, chromedp.FullScreenshot(100))
 				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", shot.name, width, colours)), picture, 0o644); err != nil {
