@@ -19,7 +19,7 @@ const (
 	// maxRuns is how many runs a chart adds up: the newest ones.
 	maxRuns = 10_000
 	// recentRuns is how many runs are listed.
-	recentRuns = 12
+	recentRuns = 10
 )
 
 // charted is a range of time that charts can show.
