@@ -77,7 +77,7 @@ func TestIncompleteDecisions(t *testing.T) {
 	t.Parallel()
 	w := setupPages(t)
 	ops := w.as("mara", token)
-	bid, fresh := w.Bid(inReview), w.Bid(inReview+", first_post_at = now(), last_post_at = now()")
+	bid, fresh := w.Bid(inReview), w.Bid(strings.Replace(inReview, deliverytest.Settled, deliverytest.Sent, 1))
 	before := w.Row(bid.ID)
 	for _, tt := range []struct {
 		action string

@@ -220,4 +220,3 @@ func TestOwnPath(t *testing.T) {
 		}
 	}
 }
-
