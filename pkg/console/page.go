@@ -27,7 +27,7 @@ var pageNames = []string{"bid", "bids", "faster", "locks", "message", "now", "po
 // parsePages reads the templates, which are part of the program.
 func parsePages() map[string]*template.Template {
 	shared := template.Must(template.New("").Funcs(template.FuncMap{
-		"count": count, "words": words, "pieces": pieces, "clip": clip, "money": money, "lower": strings.ToLower, "quoted": quoted,
+		"count": count, "words": words, "pieces": pieces, "clip": clip, "money": money, "lower": strings.ToLower, "quoted": quoted, "visible": visible,
 	}).ParseFS(web, "web/layout.html", "web/parts.html"))
 	parsed := make(map[string]*template.Template, len(pageNames))
 	for _, name := range pageNames {

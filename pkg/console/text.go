@@ -41,6 +41,18 @@ func pieces(text string) []piece {
 	return all
 }
 
+// visible is a text as pieces show it, where there can be no marks: in an attribute.
+func visible(text string) string {
+	var b strings.Builder
+	for _, p := range pieces(text) {
+		if p.Odd {
+			p.Text = "‹" + p.Text + "›"
+		}
+		b.WriteString(p.Text)
+	}
+	return b.String()
+}
+
 // isOdd says whether a character is named instead of shown. Joiners stay within scripts and
 // pictures that are written with them.
 func isOdd(c, before rune) bool {
