@@ -45,7 +45,7 @@ func BenchmarkPages(b *testing.B) {
 		{"bid", "/bids/" + bid.String()},
 		{"review", "/review"},
 		{"review rare", "/review?marketplace=rare&state=awaiting_approval"},
-		{"posting", "/postings/upwork/job-777776"},
+		{"posting", "/postings/upwork/job-777779"},
 		{"locks", "/locks"},
 	} {
 		b.Run(page.name, func(b *testing.B) {

@@ -87,7 +87,7 @@ func TestScreenshots(t *testing.T) {
 				if wide := js[int64](shot.by, "document.documentElement.scrollWidth"); wide > width {
 					t.Errorf("%s is %d pixels wide in a window of %d", shot.name, wide, width)
 				}
-				for _, flaw := range js[[]string](shot.by, "%s", flaws) {
+				for _, flaw := range js[[]string](shot.by, flaws) {
 					t.Errorf("%s at %d, %s: %s", shot.name, width, colours, flaw)
 				}
 				picture := get(shot.by, chromedp.FullScreenshot(100))

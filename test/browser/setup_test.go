@@ -3,7 +3,6 @@ package browser
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -195,9 +194,9 @@ func (p *person) seesNot(texts ...string) {
 }
 
 // js evaluates JavaScript on the page.
-func js[T any](p *person, format string, args ...any) T {
+func js[T any](p *person, expression string) T {
 	p.t.Helper()
-	return get(p, chromedp.Evaluate[T](fmt.Sprintf(format, args...)))
+	return get(p, chromedp.Evaluate[T](expression))
 }
 
 // looks sets the width of the window, in pixels, and the colours that the person prefers.
