@@ -78,9 +78,9 @@ func million(w *deliverytest.World) {
 	w.Exec(`INSERT INTO bids (id, marketplace, job_id, status, amount_cents, proposal, created_at, updated_at, external_bid_id, submitted_at, withdrawal_timestamp,
 			place_posts, first_post_at, last_post_at, delivery_kind, delivery_state, next_attempt_at, review_reason, review_since)
 		SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 5, 15))::uuid,
-			(ARRAY['freelancer', 'guru', 'peopleperhour', 'upwork'])[1 + n % 4], 'job-' || n, status, 10000 + n % 90000, repeat('I can do that. ', 10), at, at,
+			(ARRAY['freelancer', 'guru', 'peopleperhour', 'upwork'])[1 + n % 4], 'job-' || n, status, 10000 + n % 90000, repeat('I can do that. ', 10), at AS created, at AS updated,
 			CASE WHEN state IS NULL THEN 'p-' || n END, CASE WHEN state IS NULL THEN at END, CASE WHEN status = 'WITHDRAWN' THEN at END,
-			CASE WHEN state IS NULL THEN 1 ELSE 0 END, at, at, CASE WHEN state IS NOT NULL THEN 'place' END, state,
+			CASE WHEN state IS NULL THEN 1 ELSE 0 END, at AS first_post, at AS last_post, CASE WHEN state IS NOT NULL THEN 'place' END, state,
 			CASE WHEN state = 'pending' THEN at END, CASE WHEN state = 'review' THEN 'unresolved' END, CASE WHEN state = 'review' THEN at END
 		FROM (
 			SELECT n, now() - n * interval '16 seconds' AS at,

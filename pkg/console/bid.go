@@ -181,9 +181,12 @@ func (v *reading) factsOf(b queries.Bid) []fact {
 		add("Failed attempts", count(int64(b.DeliveryAttempts)), false)
 	}
 	for _, t := range []fact{
-		{Name: "Next attempt", When: v.maybe(b.NextAttemptAt)}, {Name: "In a pod’s hands until", When: v.maybe(b.LeaseExpiresAt)},
-		{Name: "Submitted", When: v.maybe(b.SubmittedAt)}, {Name: "Seen there", When: v.maybe(b.SeenAt)},
-		{Name: "Looked up", When: v.maybe(b.CheckedAt)}, {Name: "Posting as of", When: v.maybe(b.PostingCachedAt)},
+		{Name: "Next attempt", When: v.maybe(b.NextAttemptAt)},
+		{Name: "In a pod’s hands until", When: v.maybe(b.LeaseExpiresAt)},
+		{Name: "Submitted", When: v.maybe(b.SubmittedAt)},
+		{Name: "Seen there", When: v.maybe(b.SeenAt)},
+		{Name: "Looked up", When: v.maybe(b.CheckedAt)},
+		{Name: "Posting as of", When: v.maybe(b.PostingCachedAt)},
 		{Name: "Withdrawn", When: v.maybe(b.WithdrawalTimestamp)},
 	} {
 		if t.When != nil {

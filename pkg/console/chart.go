@@ -65,7 +65,7 @@ func spark(s series, times []string) chart {
 	const width, height, gap = 240, 44, 2
 	most, at := s.most()
 	c := chart{Name: s.Name, Meaning: s.Meaning, Class: s.Class, Total: s.total(), Width: width, Height: height, Baseline: number(height - 0.5), PlotLeft: "0", PlotRight: number(width)}
-	c.Summary = fmt.Sprintf("%s: none", s.Name)
+	c.Summary = s.Name + ": none"
 	if most > 0 {
 		c.Summary = fmt.Sprintf("%s: %s in all, most %s, at %s", s.Name, count(c.Total), count(most), times[at])
 	}

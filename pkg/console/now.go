@@ -9,6 +9,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/why"
 )
@@ -242,8 +243,8 @@ func capAmount(u bidding.CapUsage, amount int64) string {
 
 // runCounters are those that are listed of a run.
 type runCounters struct {
-	Outcomes   map[bidding.Outcome]int64                                `json:"outcomes"`
-	Deliveries map[string]struct{ Done, Retry, Review, Rejected int64 } `json:"deliveries"`
+	Outcomes   map[bidding.Outcome]int64  `json:"outcomes"`
+	Deliveries map[string]delivery.Counts `json:"deliveries"`
 }
 
 func (s *Server) recent(ctx context.Context, v *reading, body *nowPage) error {

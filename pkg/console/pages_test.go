@@ -205,7 +205,7 @@ func TestNow(t *testing.T) {
 	w.Exec("INSERT INTO candidates (marketplace, job_id, cached_at, not_before) VALUES ('upwork', '1', now(), 'infinity')")
 	w.Exec(`INSERT INTO runs (id, kind, started_at, finished_at, exit_code, host, counters) VALUES
 		(gen_random_uuid(), 'run', now() - interval '2 hours', now(), 0, 'pod-1', '{"lock_attempts": 7, "lock_conflicts": 3, "outcomes": {"claimed": 4321, "failed": 2}, "deliveries": {"place": {"done": 1234}}}'),
-		(gen_random_uuid(), 'run', now() - interval '3 days', NULL, NULL, 'pod-2', '{"outcomes": null}'),
+		(gen_random_uuid(), 'run', now() - interval '3 days', NULL, NULL::integer, 'pod-2', '{"outcomes": null}'),
 		(gen_random_uuid(), 'bid', now() - interval '40 days', now(), 4, 'pod-3', '{}')`)
 	w.Exec("UPDATE runs SET updated_at = started_at WHERE finished_at IS NULL")
 	page := b.page("/")

@@ -67,24 +67,12 @@ func (s *Server) waiting(w http.ResponseWriter, r *http.Request) {
 		if body.State != "" {
 			params.State = &body.State
 		}
-		rows, err := v.q.WaitingBids(ctx, params)
-		if err != nil {
-			return fmt.Errorf("list what waits for a person: %w", err)
-		}
 		if f.before != uuid.Nil {
 			body.First = body.address(uuid.Nil)
 		}
-		if len(rows) > reviewPage {
-			rows = rows[:reviewPage]
-			body.Next = body.address(rows[reviewPage-1].Bid.ID)
-		}
-		if body.Next == "" && (f.Marketplace != "" || body.State != "") {
-			end, err := v.q.WaitingEnd(ctx, f.before, reviewWindow-1)
-			if err == nil {
-				body.Next, body.Looked = body.address(end), reviewWindow
-			} else if !errors.Is(err, pgx.ErrNoRows) {
-				return fmt.Errorf("find the end of the window: %w", err)
-			}
+		rows, err := v.waitingRows(ctx, params, body)
+		if err != nil {
+			return err
 		}
 		back := body.address(f.before)
 		for _, row := range rows {
@@ -92,6 +80,26 @@ func (s *Server) waiting(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	})
+}
+
+// waitingRows reads a page of what waits, and where the next one begins.
+func (v *reading) waitingRows(ctx context.Context, params queries.WaitingBidsParams, body *reviewBody) ([]queries.WaitingBidsRow, error) {
+	rows, err := v.q.WaitingBids(ctx, params)
+	if err != nil {
+		return nil, fmt.Errorf("list what waits for a person: %w", err)
+	}
+	if len(rows) > reviewPage { // one more was asked for, to know whether there is a next page
+		body.Next = body.address(rows[reviewPage-1].Bid.ID)
+		return rows[:reviewPage], nil
+	}
+	end, err := v.q.WaitingEnd(ctx, params.AfterID, params.Win-1)
+	switch {
+	case err == nil:
+		body.Next, body.Looked = body.address(end), reviewWindow
+	case !errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("find the end of the window: %w", err)
+	}
+	return rows, nil
 }
 
 func (b *reviewBody) address(after uuid.UUID) string {

@@ -153,7 +153,7 @@ func nameOfCookie(r *http.Request) string {
 // SameSite is Lax so that a link in an alert opens its page: nothing changes by a link, and
 // requests that change something need more than the cookie.
 func sessionCookie(r *http.Request, id string) *http.Cookie {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // Secure wherever the browser speaks TLS
 		Name: nameOfCookie(r), Value: id, Path: "/", HttpOnly: true, Secure: isSecure(r), SameSite: http.SameSiteLaxMode,
 		MaxAge: int(sessionLife.Seconds()),
 	}

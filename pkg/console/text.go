@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -61,10 +62,10 @@ func isOdd(c, before rune) bool {
 		return false
 	case c == '\u200c' || c == '\u200d':
 		return before < unicode.MaxLatin1
-	case c == utf8.RuneError, c == '\u115f', c == '\u1160', c == '\u3164', c == '\uffa0', c == '\u2800': // blanks that count as letters
+	case strings.ContainsRune("\ufffd\u115f\u1160\u3164\uffa0\u2800\u034f", c): // what was no text, and blanks that count as letters
 		return true
 	}
-	return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Zl, unicode.Zp) || c == '\u034f'
+	return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs, unicode.Zl, unicode.Zp)
 }
 
 // quoted are the parts of a sentence of the program: every other one stands between
@@ -110,7 +111,7 @@ func money(cents *int64, currency string) string {
 }
 
 // count is a number with its thousands apart.
-func count(n int64) string { return grouped(fmt.Sprint(n)) }
+func count(n int64) string { return grouped(strconv.FormatInt(n, 10)) }
 
 // grouped puts the thousands of a decimal number apart, with a blank that does not break.
 func grouped(number string) string {

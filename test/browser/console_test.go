@@ -125,7 +125,9 @@ func TestDecide(t *testing.T) {
 	w := setup(t)
 	approval, retry, resolve, withdraw := w.Bid(toApprove).ID, w.Bid(inReview).ID, w.Bid(inReview).ID, w.Bid(inReview).ID
 	p := w.signedIn("Mara", token)
-	form := func(id uuid.UUID, action string) string { return fmt.Sprintf("form[action='/bids/%s/%s'] ", id, action) }
+	form := func(id uuid.UUID, action string) string {
+		return fmt.Sprintf("form[action='/bids/%s/%s'] ", id, action)
+	}
 	openForm := func(id uuid.UUID, action string) {
 		p.do(chromedp.Click(chromedp.CSS(fmt.Sprintf("details:has(%s) > summary", form(id, action)))))
 	}

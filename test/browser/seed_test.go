@@ -53,7 +53,7 @@ func (w *world) everyday() (review, live, approval uuid.UUID) {
 	w.Bid(`next_attempt_at = now() - interval '2 minutes', created_at = now() - interval '3 hours'`, "guru", "g-4712")
 	w.Bid(`delivery_state = 'leased', lease_expires_at = now() + interval '4 minutes'`, "upwork", "~01beef")
 	w.Exec(`INSERT INTO candidates (marketplace, job_id, cached_at, not_before, tries, last_error) VALUES
-		('upwork', 'parked-1', now(), 'infinity', 8, 'statement timeout'), ('upwork', 'due-1', now(), now(), 0, NULL), ('guru', 'due-2', now(), now(), 0, NULL)`)
+		('upwork', 'parked-1', now(), 'infinity', 8, 'statement timeout'), ('upwork', 'due-1', now(), '-infinity', 0, NULL), ('guru', 'due-2', now(), '-infinity', 0, NULL)`)
 	w.Exec(`INSERT INTO accounts (marketplace, account, paused_at, paused_reason, paused_by) VALUES ('peopleperhour', '*', now() - interval '40 minutes', 'their status page is red', 'mara')`)
 	w.Exec(`INSERT INTO runs (id, kind, started_at, updated_at, finished_at, exit_code, host, version, counters)
 		SELECT gen_random_uuid(), CASE WHEN n % 37 = 0 THEN 'bid' ELSE 'run' END, now() - n * interval '9 minutes', now() - n * interval '9 minutes' + interval '4 seconds',
