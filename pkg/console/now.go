@@ -16,7 +16,7 @@ import (
 
 const (
 	// maxCount is up to where things are counted; beyond it a page says "more than".
-	maxCount = 10_000
+	maxCount = 2_000
 	// maxRuns is how many runs a chart adds up: the newest ones.
 	maxRuns = 10_000
 	// recentRuns is how many runs are listed.

@@ -293,3 +293,32 @@ func TestHostile(t *testing.T) {
 		t.Error("what was made harmless is not named")
 	}
 }
+
+// TestPageLimits: a page that the database cannot answer ends, and says nothing of why.
+func TestPageLimits(t *testing.T) {
+	t.Parallel()
+	w := setupPages(t, func(o *console.Options) {
+		o.Limits.Statement, o.Limits.Lock = 200*time.Millisecond, 200*time.Millisecond
+	})
+	bid := w.Bid(toApprove)
+	ops := w.as("mara", token)
+	form := ops.form(bid.ID)
+	tx, err := w.SQL.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE bids IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []answered{ops.get("/"), ops.get("/bids"), ops.get("/bids/" + bid.ID.String()), ops.get("/review"), ops.decide(bid.ID, "approve", form)} {
+		want(t, a, http.StatusServiceUnavailable, "The database cannot be used now")
+		if strings.Contains(a.text, "timeout") || strings.Contains(a.text, "SQLSTATE") || a.header.Get("Retry-After") == "" {
+			t.Errorf("answered %v: %s", a.header, a.text)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, ops.decide(bid.ID, "approve", form), http.StatusSeeOther)
+}
