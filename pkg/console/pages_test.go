@@ -117,6 +117,18 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestFirstID: ids of a time come after its first one, and before that of the next millisecond.
+func TestFirstID(t *testing.T) {
+	t.Parallel()
+	made := uuid.Must(uuid.NewV7())
+	seconds, nanoseconds := made.Time().UnixTime()
+	at := time.Unix(seconds, nanoseconds)
+	from, to := console.FirstID(at), console.FirstID(at.Add(time.Millisecond))
+	if from.String() > made.String() || to.String() <= made.String() || from == to {
+		t.Errorf("%s is not from %s on and before %s", made, from, to)
+	}
+}
+
 // TestWindow: a search that finds nothing near says how far it looked, and goes on from there.
 func TestWindow(t *testing.T) {
 	t.Parallel()
@@ -316,6 +328,9 @@ func TestPageLimits(t *testing.T) {
 		if strings.Contains(a.text, "timeout") || strings.Contains(a.text, "SQLSTATE") || a.header.Get("Retry-After") == "" {
 			t.Errorf("answered %v: %s", a.header, a.text)
 		}
+	}
+	if lines := w.Log.Lines("canceling statement"); len(lines) != 5 { // by the server, before the page's own time is over
+		t.Errorf("the log says %v", lines)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
