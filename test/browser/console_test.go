@@ -199,6 +199,7 @@ func TestTwoOperators(t *testing.T) {
 	if got := w.Events(bid); got != "place approved" {
 		t.Errorf("the history says %q", got)
 	}
+	milo.picture("faster")
 	milo.click(".button.primary", http.StatusOK)
 	milo.sees("Its life", "by Mara")
 }
@@ -241,6 +242,7 @@ func TestHostilePostings(t *testing.T) {
 		}
 	}
 	p.open("/review")
+	p.picture("hostile")
 	p.sees("<script>window.hit=1</script>", "U+202E", "not one of the web", "javascript:window.hit=1")
 	// And if something got in after all, the browser would not run it.
 	js[any](p, `(() => { const s = document.createElement('script'); s.textContent = 'window.hit=1'; document.body.append(s);

@@ -44,13 +44,6 @@ func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	review, live, _ := w.everyday()
-	dir := os.Getenv("BIDDER_TEST_SCREENSHOTS")
-	if dir == "" {
-		dir = t.ArtifactDir()
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	lock, err := w.SQL.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -77,23 +70,36 @@ func TestScreenshots(t *testing.T) {
 		{"locks", "/locks", ops, ""},
 		{"missing", "/bids/none", ops, ""},
 	} {
-		for _, width := range []int64{360, 800, 1400} {
-			for _, colours := range []string{"light", "dark"} {
-				shot.by.looks(width, colours)
-				shot.by.open(shot.path)
-				if shot.prepare != "" {
-					shot.by.do(chromedp.Evaluate[chromedp.Void](shot.prepare))
-				}
-				if wide := js[int64](shot.by, "document.documentElement.scrollWidth"); wide > width {
-					t.Errorf("%s is %d pixels wide in a window of %d", shot.name, wide, width)
-				}
-				for _, flaw := range js[[]string](shot.by, flaws) {
-					t.Errorf("%s at %d, %s: %s", shot.name, width, colours, flaw)
-				}
-				picture := get(shot.by, chromedp.FullScreenshot(100))
-				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", shot.name, width, colours)), picture, 0o644); err != nil {
-					t.Fatal(err)
-				}
+		shot.by.open(shot.path)
+		if shot.prepare != "" {
+			shot.by.do(chromedp.Evaluate[chromedp.Void](shot.prepare))
+		}
+		shot.by.picture(shot.name)
+	}
+}
+
+// picture takes pictures of the page as it is.
+func (p *person) picture(name string) {
+	p.t.Helper()
+	dir := os.Getenv("BIDDER_TEST_SCREENSHOTS")
+	if dir == "" {
+		dir = p.t.ArtifactDir()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, width := range []int64{360, 800, 1400} {
+		for _, colours := range []string{"light", "dark"} {
+			p.looks(width, colours)
+			if wide := js[int64](p, "document.documentElement.scrollWidth"); wide > width {
+				p.t.Errorf("%s is %d pixels wide in a window of %d", name, wide, width)
+			}
+			for _, flaw := range js[[]string](p, flaws) {
+				p.t.Errorf("%s at %d, %s: %s", name, width, colours, flaw)
+			}
+			picture := get(p, chromedp.FullScreenshot(100))
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, colours)), picture, 0o644); err != nil {
+				p.t.Fatal(err)
 			}
 		}
 	}

@@ -199,12 +199,13 @@ func js[T any](p *person, expression string) T {
 	return get(p, chromedp.Evaluate[T](expression))
 }
 
-// looks sets the width of the window, in pixels, and the colours that the person prefers.
+// looks sets the width of the window, in pixels, and the colours that the person prefers;
+// nothing moves.
 func (p *person) looks(width int64, colours string) {
 	p.t.Helper()
 	p.do(chromedp.EmulateViewport(width, 900))
 	_, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: colours}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: colours}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	})
 	if err != nil {
 		p.t.Fatal(err)
