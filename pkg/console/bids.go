@@ -120,9 +120,8 @@ func (f filter) between() (from, before uuid.UUID) {
 }
 
 type bidRow struct {
-	ID, Link                  string
+	Link                      string
 	Marketplace, JobID, Title string
-	PostingLink               string
 	Status, Amount, Owes      string
 	State                     string // of what it owes
 	Created                   moment
@@ -130,8 +129,8 @@ type bidRow struct {
 
 func (p *page) bidRow(b queries.SearchBidsRow) bidRow {
 	row := bidRow{
-		ID: b.ID.String(), Link: "/bids/" + b.ID.String(), Marketplace: b.Marketplace, JobID: b.JobID, Title: b.Title,
-		PostingLink: postingLink(b.Marketplace, b.JobID), Status: b.Status, Amount: money(b.AmountCents, b.Currency), Created: p.at(b.CreatedAt),
+		Link: "/bids/" + b.ID.String(), Marketplace: b.Marketplace, JobID: b.JobID, Title: b.Title,
+		Status: b.Status, Amount: money(b.AmountCents, b.Currency), Created: p.at(b.CreatedAt),
 	}
 	if b.DeliveryKind != nil && b.DeliveryState != nil {
 		row.Owes, row.State = owing(*b.DeliveryKind, *b.DeliveryState), *b.DeliveryState

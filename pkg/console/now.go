@@ -42,9 +42,9 @@ func ranges() []charted {
 
 // figure is one large number of the first page.
 type figure struct {
-	Label, Value, Unit string
-	Notes              []string
-	Link, LinkText     string
+	Label, Value   string
+	Notes          []string
+	Link, LinkText string
 }
 
 type capBar struct {

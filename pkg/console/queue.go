@@ -23,7 +23,7 @@ const (
 )
 
 type waitingBid struct {
-	ID, Link, PostingLink     string
+	Link, PostingLink         string
 	Marketplace, JobID, Title string
 	URL, Host, BadURL         string
 	Description, Amount, Owes string
@@ -122,7 +122,7 @@ func (b *reviewBody) address(after uuid.UUID) string {
 func (v *reading) waitingBid(r *http.Request, row queries.WaitingBidsRow, back string) waitingBid {
 	b := row.Bid
 	item := waitingBid{
-		ID: b.ID.String(), Link: "/bids/" + b.ID.String(), PostingLink: postingLink(b.Marketplace, b.JobID), Marketplace: b.Marketplace, JobID: b.JobID,
+		Link: "/bids/" + b.ID.String(), PostingLink: postingLink(b.Marketplace, b.JobID), Marketplace: b.Marketplace, JobID: b.JobID,
 		Title: row.Title, URL: external(row.URL), Description: row.Description, Amount: money(b.AmountCents, b.Currency),
 		Proposal: clip(orEmpty(b.Proposal), maxProposal), LastError: clip(orEmpty(b.LastError), maxDetail), Attempts: b.DeliveryAttempts,
 		Waiting: v.waitingFor(b), Decisions: v.decisionsOn(r, b, back),

@@ -33,6 +33,16 @@ const flaws = `(() => {
 	if (document.querySelectorAll('h1').length !== 1 || document.querySelectorAll('main').length !== 1) flaws.push('not one h1 and one main');
 	const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
 	if (new Set(ids).size !== ids.length) flaws.push('an id is there twice');
+	for (const e of document.querySelectorAll('main *:not(.quiet-text)')) {
+		if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 2 && getComputedStyle(e).overflowX === 'hidden') flaws.push('cut off: ' + e.textContent.trim().slice(0, 40));
+	}
+	for (const e of document.querySelectorAll('main section, main article, main .panel')) {
+		const outer = e.getBoundingClientRect();
+		for (const i of e.querySelectorAll('p, h1, h2, h3, button, .button, code, input, select')) {
+			const inner = i.getBoundingClientRect();
+			if (inner.width > 2 && (inner.right > outer.right + 1 || inner.left < outer.left - 1) && !i.closest('.scroll')) flaws.push('sticks out: ' + i.textContent.trim().slice(0, 40));
+		}
+	}
 	let level = 1;
 	for (const e of document.querySelectorAll('h1, h2, h3, h4')) { const l = Number(e.tagName[1]); if (l > level + 1) flaws.push('heading skipped at ' + e.textContent); level = l; }
 	return flaws;

@@ -3,6 +3,7 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -130,10 +133,27 @@ func (w *world) signedIn(name, token string) *person {
 
 func (p *person) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	if err := chromedp.Do(p.ctx, steps...); err != nil {
-		p.t.Fatal(err)
+	for _, step := range steps {
+		if err := settled(func() error { return chromedp.Do(p.ctx, step) }); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 }
+
+// settled does something again whose element the browser gave another number meanwhile, as it
+// may while a page has only just come: nothing was done to the element then.
+func settled(do func() error) (err error) {
+	for range 5 {
+		var refused *cdproto.Error
+		if err = do(); !errors.As(err, &refused) || refused.Code != noSuchNode {
+			return err
+		}
+	}
+	return err
+}
+
+// noSuchNode is how the DevTools protocol says so.
+const noSuchNode = -32000
 
 func get[T any](p *person, action chromedp.Action[T]) T {
 	p.t.Helper()
@@ -157,7 +177,11 @@ func (p *person) open(path string) int64 {
 // click clicks what leads to another page, whose answer has the status.
 func (p *person) click(selector string, want int64) {
 	p.t.Helper()
-	response, err := chromedp.RunResponse(p.ctx, chromedp.Click(chromedp.CSS(selector)))
+	var response *network.Response
+	err := settled(func() (err error) {
+		response, err = chromedp.RunResponse(p.ctx, chromedp.Click(chromedp.CSS(selector)))
+		return err
+	})
 	if err != nil {
 		p.t.Fatalf("click %s: %v", selector, err)
 	}
@@ -168,7 +192,7 @@ func (p *person) click(selector string, want int64) {
 
 func (p *person) text() string {
 	p.t.Helper()
-	return get(p, chromedp.Text(chromedp.CSS("body")))
+	return js[string](p, "document.body.innerText")
 }
 
 // sees says whether all texts are on the page.
