@@ -275,7 +275,7 @@ func TestEndBid(t *testing.T) {
 	pool := open(t, testdb.New(t).URL, 1)
 	someBids(t, pool)
 	q, ctx := queries.New(pool), t.Context()
-	of, err := q.BidsOfPosting(ctx, "upwork", "1")
+	of, err := q.BidsOfPosting(ctx, "upwork", "1", nil)
 	if err != nil || len(of) != 2 || of[0].Status != "ACTIVE" || of[1].Status != "LOST" {
 		t.Fatalf("bids of the posting: %+v, %v", of, err)
 	}

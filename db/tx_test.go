@@ -449,3 +449,25 @@ func TestReadOnly(t *testing.T) {
 	}
 	wantUsable(t, pool)
 }
+
+// TestView: it reads one snapshot, under limits, and writes nothing.
+func TestView(t *testing.T) {
+	t.Parallel()
+	pool := open(t, testdb.New(t).URL, 2)
+	limits := db.Limits{Statement: 61 * time.Second, Lock: time.Second, Idle: time.Minute, Life: time.Minute}
+	err := db.View(t.Context(), pool, limits, func(tx pgx.Tx) error {
+		if got := settings(t, tx); got["statement_timeout"] != "61s" && got["statement_timeout"] != "61000ms" || got["lock_timeout"] != "1s" {
+			t.Errorf("the limits are %v", got)
+		}
+		before := value[int64](t, tx, "SELECT count(*) FROM postings")
+		exec(t, pool, "INSERT INTO postings (marketplace, job_id, cached_at, title) VALUES ('upwork', '1', now(), 'x')")
+		if after := value[int64](t, tx, "SELECT count(*) FROM postings"); after != before {
+			t.Errorf("%d postings have become %d", before, after)
+		}
+		_, err := tx.Exec(t.Context(), "DELETE FROM postings")
+		return err
+	})
+	if db.Code(err) != db.CodeReadOnly {
+		t.Errorf("writing ended in %v", err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
+	"github.com/arbitrageai/bidder/pkg/why"
 )
 
 type bidReport struct {
@@ -155,15 +156,15 @@ func (a *app) printBid(s *session, attempt bidding.Attempt) error {
 	if attempt.Detail != "" {
 		outcome += " (" + attempt.Detail + ")"
 	}
-	meaning := meanings[attempt.Outcome]
+	meaning := why.Meaning(attempt.Outcome)
 	if attempt.Outcome == bidding.Ineligible {
-		meaning = s.reason(attempt)
+		meaning = why.Reason(s.Config, attempt)
 	}
 	t.Field("outcome", terminal.Styled{Value: outcome + ": " + meaning, Style: styles[string(attempt.Outcome)]})
 	if attempt.AmountCents > 0 {
 		t.Field("amount", money(&attempt.AmountCents, attempt.Currency))
 	}
-	if !attempt.Until.IsZero() && !s.neverFits(attempt) {
+	if !attempt.Until.IsZero() && !why.NeverFits(s.Config, attempt) {
 		t.Field("room again", a.moment(attempt.Until)+" at the earliest")
 	}
 	if attempt.BidID != uuid.Nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/review"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
@@ -90,10 +91,7 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 
 // owes is what a bid owes its marketplace, for people.
 func owes(b queries.Bid) terminal.Styled {
-	if b.DeliveryKind == nil || b.DeliveryState == nil {
-		return terminal.Styled{Value: "-"}
-	}
-	return terminal.Styled{Value: *b.DeliveryKind + " (" + strings.ReplaceAll(*b.DeliveryState, "_", " ") + ")", Style: styles[*b.DeliveryState]}
+	return terminal.Styled{Value: review.Owes(b), Style: styles[orDash(b.DeliveryState, plain)]}
 }
 
 func listParams(status, marketplace, after string, limit int) (queries.ListBidsParams, error) {

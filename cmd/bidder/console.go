@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/console"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
@@ -14,28 +17,36 @@ import (
 
 func (a *app) consoleCommand() *cobra.Command {
 	var listen string
+	var hosts []string
 	cmd := &cobra.Command{
 		Use: "console", Annotations: calls(),
-		Short: "Serve health checks, and hear callbacks of marketplaces",
-		Long: `Serves over HTTP until it is stopped:
-  GET  /healthz              whether the process is up
-  GET  /readyz               whether the database is reachable, migrated and writable
+		Short: "Serve the operator's page, health checks and callbacks of marketplaces",
+		Long: `Serves over HTTP until it is stopped (docs/console.md):
+  /                          what is live, owed, paused and spent, and what runs did
+  /bids                      all bids, and the life of each
+  /review                    what needs a person: approve, retry, resolve, withdraw
+  /locks                     who holds the lock of which posting
+  /healthz                   whether the process is up
+  /readyz                    whether the database is reachable, migrated and writable
   POST /hooks/MARKETPLACE    signed callbacks of a connector (docs/bridge.md): the bid is
                              looked up with the next run, instead of within "refresh"
 
-Without BIDDER_CONSOLE_TOKEN it listens on this machine only.`,
+People sign in with BIDDER_CONSOLE_TOKEN, or with BIDDER_CONSOLE_READONLY_TOKEN to look
+only. Without either it listens on this machine only, and nobody decides anything.`,
 		Example: `  bidder console
   bidder console --listen 127.0.0.1:9000
-  BIDDER_CONSOLE_TOKEN=$(openssl rand -hex 32) bidder console --listen :8080`,
+  BIDDER_CONSOLE_TOKEN=$(openssl rand -hex 32) bidder console --listen :8080
+  bidder console --host bidder.example.com    # behind a proxy on this machine`,
 		Args: cobra.NoArgs,
-		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error { return a.console(cmd, listen) }),
+		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error { return a.console(cmd, listen, hosts) }),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
-	settings(cmd, "max-conns")
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which browsers reach it through a proxy; may be given several times")
+	settings(cmd, "max-conns", "statement-timeout")
 	return cmd
 }
 
-func (a *app) console(cmd *cobra.Command, listen string) error {
+func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 	c, err := a.load(cmd, true)
 	if err != nil {
 		return err
@@ -43,7 +54,7 @@ func (a *app) console(cmd *cobra.Command, listen string) error {
 	if err := refuseDryRun(c, "console"); err != nil {
 		return err
 	}
-	listener, err := console.Listen(cmd.Context(), listen, c.ConsoleToken.Reveal() != "")
+	listener, err := console.Listen(cmd.Context(), listen, c.ConsoleToken.IsSet() || c.ConsoleReadonlyToken.IsSet())
 	if err != nil {
 		return usageError{fmt.Errorf("--listen %s: %w", listen, err)}
 	}
@@ -52,7 +63,16 @@ func (a *app) console(cmd *cobra.Command, listen string) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer s.close()
-	server := console.New(console.Options{Pool: s.pool, Keys: s.callbackKeys, Log: s.log})
+	for i, host := range hosts {
+		hosts[i] = strings.ToLower(host)
+	}
+	server := console.New(console.Options{
+		Pool: s.pool, Keys: s.callbackKeys, Log: s.log,
+		Token: s.ConsoleToken, ReadonlyToken: s.ConsoleReadonlyToken, Hosts: hosts,
+		Limits: s.writeLimits(), Settle: s.desk().Settle, Explain: s.explain,
+		Caps: func(ctx context.Context, tx pgx.Tx) ([]bidding.CapUsage, error) { return s.readCaps(ctx, tx, false) },
+		Metrics: s.exporter().Handler(s.log),
+	})
 	fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
 	err = server.Serve(cmd.Context(), listener)
 	return errors.Join(err, context.Cause(cmd.Context())) // the signal, if it served until then

@@ -12,6 +12,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
+	"github.com/arbitrageai/bidder/pkg/why"
 )
 
 // verdictJSON is what the policy says of one posting.
@@ -165,7 +166,7 @@ func (s *session) verdict(p posting.Posting, decision bidding.Decision) verdictJ
 		key, from := s.Deciding(p.Marketplace, decision.Rule)
 		v.Expression, v.At = &key, textOrNull(string(from))
 	}
-	v.Reason = s.reason(attempt)
+	v.Reason = why.Reason(s.Config, attempt)
 	return v
 }
 

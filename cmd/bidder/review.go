@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
+	"github.com/arbitrageai/bidder/pkg/review"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
@@ -29,21 +28,12 @@ type reviewItem struct {
 	History   []queries.BidEvent `json:"history,omitempty"`
 }
 
-// reasonApproval is the reason of bids that wait to be approved.
-const reasonApproval = "approval"
-
 func newReviewItem(b queries.Bid, p *queries.Posting) reviewItem {
-	item := reviewItem{Bid: newBidJSON(b), Posting: p, Attempts: b.DeliveryAttempts, LastError: b.LastError, Since: b.CreatedAt, Reason: reasonApproval}
+	item := reviewItem{Bid: newBidJSON(b), Posting: p, Attempts: b.DeliveryAttempts, LastError: b.LastError}
 	if b.DeliveryKind != nil {
 		item.Kind = *b.DeliveryKind
 	}
-	if *b.DeliveryState == "review" {
-		item.Reason = orDash(b.ReviewReason, func(s string) string { return s })
-		item.Since = b.UpdatedAt
-		if b.ReviewSince != nil {
-			item.Since = *b.ReviewSince
-		}
-	}
+	item.Reason, item.Since = review.Reason(b)
 	return item
 }
 
@@ -155,7 +145,7 @@ func (a *app) reviewShowCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.onBid(cmd, args[0], func(ctx context.Context, s *session, b queries.Bid) error {
-				if !waits(b) {
+				if !review.Waits(b) {
 					return notWaiting(b)
 				}
 				return a.showReview(ctx, s, b)
@@ -164,12 +154,8 @@ func (a *app) reviewShowCommand() *cobra.Command {
 	}
 }
 
-func waits(b queries.Bid) bool {
-	return b.DeliveryState != nil && (*b.DeliveryState == "review" || *b.DeliveryState == "awaiting_approval")
-}
-
 func notWaiting(b queries.Bid) error {
-	return personError{fmt.Sprintf("bid %s does not wait for a person: it is %s and owes %s", b.ID, b.Status, owes(b).Value)}
+	return personError{review.NotWaitingError{Bid: b}.Error()}
 }
 
 func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
@@ -225,7 +211,7 @@ func advice(item reviewItem) []string {
 		return strings.TrimSpace("bidder " + command + " " + item.Bid.ID.String() + " " + arguments)
 	}
 	switch {
-	case item.Reason == reasonApproval:
+	case item.Reason == review.ReasonApproval:
 		return []string{do("review approve", ""), "or: " + do("withdraw", "--reason TEXT")}
 	case item.Kind == delivery.Place && item.Bid.ExternalBidID != nil:
 		return []string{
@@ -248,10 +234,7 @@ func (a *app) reviewApproveCommand() *cobra.Command {
 		Example: "  bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --by ops@example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			return a.decide(cmd, args[0], by, "approved", func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
-				_, err := q.ApproveBid(ctx, by, id)
-				return err
-			}, "awaiting_approval")
+			return a.decide(cmd, args[0], by, review.Approve(by))
 		}),
 	}
 	cmd.Flags().StringVar(&by, "by", operator(), "who approves")
@@ -265,10 +248,7 @@ func (a *app) reviewRetryCommand() *cobra.Command {
 		Example: "  bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			return a.decide(cmd, args[0], by, "tried again", func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
-				_, err := q.RetryDelivery(ctx, id, by)
-				return err
-			}, "review")
+			return a.decide(cmd, args[0], by, review.Retry(by))
 		}),
 	}
 	cmd.Flags().StringVar(&by, "by", operator(), "who wants it tried again")
@@ -302,86 +282,58 @@ func (a *app) reviewResolveCommand() *cobra.Command {
 }
 
 func (a *app) resolve(cmd *cobra.Command, bidID, as, by, note string) error {
-	externalID, placed := strings.CutPrefix(as, "placed:")
-	if placed && strings.TrimSpace(externalID) == "" {
+	decision, err := review.Resolve(as, note, by)
+	if errors.Is(err, review.ErrNoExternalID) {
 		return usageError{errors.New("--as placed: say under which id: placed:ID")}
 	}
-	ends := map[string]string{"not-placed": "WITHDRAWN", "withdrawn": "WITHDRAWN", "rejected": "REJECTED", "won": "WON", "lost": "LOST"}
-	status, ended := ends[as]
-	if !placed && !ended {
-		return usageError{fmt.Errorf("--as %q is not placed:ID, not-placed, withdrawn, rejected, won or lost", as)}
+	if _, unknown := errors.AsType[review.UnknownEndingError](err); unknown {
+		return usageError{fmt.Errorf("--as %w", err)}
 	}
-	detail, err := json.Marshal(map[string]string{"result": "resolved", "as": as, "note": note})
 	if err != nil {
-		return fmt.Errorf("encode the note: %w", err)
-	}
-	mayHide := as == "not-placed" || as == "withdrawn" || as == "rejected"
-	return a.decide(cmd, bidID, by, "resolved as "+as, func(ctx context.Context, q *queries.Queries, id uuid.UUID) error {
-		if placed {
-			_, err := q.ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: strings.TrimSpace(externalID), Actor: by, Note: note})
-			return err
-		}
-		_, err := q.EndBid(ctx, queries.EndBidParams{
-			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: strings.TrimSuffix(as+": "+note, ": "),
-		})
 		return err
-	}, "review", func(s *session, b queries.Bid) error {
-		// What was sent moments ago may still show up: until then only "it is there" can be seen.
-		settled := s.Marketplace(b.Marketplace).Settle
-		if !mayHide || b.LastPostAt == nil || b.ExternalBidID != nil || time.Since(*b.LastPostAt) >= settled {
-			return nil
-		}
-		return personError{fmt.Sprintf("bid %s was sent at %s and may still show up until %s: say what became of it then",
-			b.ID, exactTime(*b.LastPostAt), exactTime(b.LastPostAt.Add(settled)))}
-	})
+	}
+	return a.decide(cmd, bidID, by, decision)
 }
 
-// decide makes one change by hand to a bid that is in the given delivery state, and shows it.
-func (a *app) decide(
-	cmd *cobra.Command, bidID, by, what string, change func(context.Context, *queries.Queries, uuid.UUID) error, state string,
-	checks ...func(*session, queries.Bid) error,
-) error {
+// decide records what a person decides on a bid, and shows it.
+func (a *app) decide(cmd *cobra.Command, bidID, by string, decision review.Decision) error {
 	if strings.TrimSpace(by) == "" {
 		return usageError{errors.New("--by must not be empty: it is the record of who decided")}
 	}
 	return a.onBid(cmd, bidID, func(ctx context.Context, s *session, b queries.Bid) error {
-		if b.DeliveryState == nil || *b.DeliveryState != state {
-			return notWaiting(b)
-		}
-		for _, check := range checks {
-			if err := check(s, b); err != nil {
-				return err
-			}
-		}
+		desk := s.desk()
 		if s.DryRun {
-			fmt.Fprintf(a.stderr, "Dry run: bid %s would be %s.\n", b.ID, what)
+			if err := desk.Check(b, decision); err != nil {
+				return forPerson(err)
+			}
+			fmt.Fprintf(a.stderr, "Dry run: bid %s would be %s.\n", b.ID, decision.What)
 			return a.showBid(ctx, s, b.ID)
 		}
-		err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
-			q := queries.New(tx)
-			if _, err := q.LockBid(ctx, b.ID); err != nil { // two people, one after the other
-				return fmt.Errorf("lock bid %s: %w", b.ID, err)
-			}
-			now, err := q.GetBid(ctx, b.ID)
-			if err != nil {
-				return fmt.Errorf("read bid %s: %w", b.ID, err)
-			}
-			if now.DeliveryState == nil || *now.DeliveryState != state {
-				return notWaiting(now)
-			}
-			if err := change(ctx, q, b.ID); err != nil { // exactly one row: it is locked and in that state
-				return fmt.Errorf("record that bid %s is %s: %w", b.ID, what, err)
-			}
-			return nil
-		})
-		if db.Constraint(err) == "bids_one_active_per_external_id" {
-			return personError{"that id belongs to another live bid: look for it with `bidder bids -o json`"}
-		}
-		if err != nil {
-			return err
+		if _, err := desk.Decide(ctx, b.ID, nil, decision); err != nil {
+			return forPerson(err)
 		}
 		return a.showBid(ctx, s, b.ID)
 	})
+}
+
+// desk is where decisions are recorded.
+func (s *session) desk() review.Desk {
+	return review.Desk{Pool: s.pool, Limits: s.writeLimits(), Settle: func(marketplace string) time.Duration {
+		return s.Marketplace(marketplace).Settle
+	}}
+}
+
+// forPerson marks the errors of a decision that a person can do something about.
+func forPerson(err error) error {
+	_, notWaiting := errors.AsType[review.NotWaitingError](err)
+	_, unsettled := errors.AsType[review.UnsettledError](err)
+	switch {
+	case errors.Is(err, review.ErrOtherBid):
+		return personError{err.Error() + ": look for it with `bidder bids -o json`"}
+	case notWaiting || unsettled:
+		return personError{err.Error()}
+	}
+	return err
 }
 
 // onBid does something with the bid of an argument.

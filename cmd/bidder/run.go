@@ -19,6 +19,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
+	"github.com/arbitrageai/bidder/pkg/why"
 )
 
 type runReport struct {
@@ -281,7 +282,7 @@ func (a *app) printRun(report runReport) error {
 	)
 	for _, outcome := range bidding.Outcomes() {
 		if n := report.Outcomes[outcome]; n > 0 {
-			t.Row(styled(outcome), n, meanings[outcome])
+			t.Row(styled(outcome), n, why.Meaning(outcome))
 		}
 	}
 	t.Row("total", report.Attempts, "")
@@ -311,17 +312,4 @@ func printDeliveries(screen terminal.Screen, totals delivery.Totals, r delivery.
 		t.Row("live bids", r.Live, r.Won, r.Lost, r.Rejected, r.Withdrawn, r.Unseen, r.Review)
 		t.Print()
 	}
-}
-
-// meanings explain the outcomes to people.
-var meanings = map[bidding.Outcome]string{ //nolint:gochecknoglobals // a constant
-	bidding.Unknown:    "not in the cache",
-	bidding.Duplicate:  "a live bid exists",
-	bidding.Closed:     "the last bid on it has ended for good",
-	bidding.Recent:     "a bid was made, sent or withdrawn moments ago; tried again later",
-	bidding.Stale:      "the cached posting is too old",
-	bidding.Ineligible: "the policy says no, there is no amount, or a cap is reached",
-	bidding.Claimed:    "a new live bid; it owes its delivery",
-	bidding.Locked:     "another attempt is at it; tried again later",
-	bidding.Failed:     "something broke; tried again later",
 }

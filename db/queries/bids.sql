@@ -12,9 +12,16 @@ LIMIT @page::integer;
 SELECT * FROM bids WHERE id = @id;
 
 -- name: BidsOfPosting :many
-SELECT * FROM bids
-WHERE marketplace = @marketplace AND job_id = @job_id
-ORDER BY created_at DESC, id DESC;
+-- The bids on a posting, newest first. In two parts, because each has an index of its own.
+SELECT b.* FROM (
+    SELECT * FROM bids AS live
+    WHERE live.marketplace = @marketplace AND live.job_id = @job_id AND live.status = 'ACTIVE'
+    UNION ALL
+    SELECT * FROM bids AS ended
+    WHERE ended.marketplace = @marketplace AND ended.job_id = @job_id AND ended.status <> 'ACTIVE'
+) AS b
+ORDER BY b.created_at DESC, b.id DESC
+LIMIT sqlc.narg('page')::integer;
 
 -- name: BidHistory :many
 SELECT * FROM bid_events WHERE bid_id = @bid_id ORDER BY id;

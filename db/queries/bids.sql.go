@@ -46,13 +46,20 @@ func (q *Queries) BidHistory(ctx context.Context, bidID uuid.UUID) ([]BidEvent, 
 }
 
 const BidsOfPosting = `-- name: BidsOfPosting :many
-SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids
-WHERE marketplace = $1 AND job_id = $2
-ORDER BY created_at DESC, id DESC
+SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at FROM (
+    SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS live
+    WHERE live.marketplace = $1 AND live.job_id = $2 AND live.status = 'ACTIVE'
+    UNION ALL
+    SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS ended
+    WHERE ended.marketplace = $1 AND ended.job_id = $2 AND ended.status <> 'ACTIVE'
+) AS b
+ORDER BY b.created_at DESC, b.id DESC
+LIMIT $3::integer
 `
 
-func (q *Queries) BidsOfPosting(ctx context.Context, marketplace string, jobID string) ([]Bid, error) {
-	rows, err := q.db.Query(ctx, BidsOfPosting, marketplace, jobID)
+// The bids on a posting, newest first. In two parts, because each has an index of its own.
+func (q *Queries) BidsOfPosting(ctx context.Context, marketplace string, jobID string, page *int32) ([]Bid, error) {
+	rows, err := q.db.Query(ctx, BidsOfPosting, marketplace, jobID, page)
 	if err != nil {
 		return nil, err
 	}

@@ -1,22 +1,29 @@
-// Package console is bidder's own HTTP server: it says whether the process and its database
-// are well, and hears what marketplaces say by themselves.
+// Package console is bidder's own HTTP server: the operator's pages, what says whether the
+// process and its database are well, and what hears marketplaces that call by themselves.
 package console
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/config"
+	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
 const (
@@ -26,6 +33,10 @@ const (
 	stopTime = 10 * time.Second
 	// databaseTime bounds what a request waits for the database.
 	databaseTime = 5 * time.Second
+	// pageTime bounds what a page may take altogether; each of its statements has limits of its own.
+	pageTime = 10 * time.Second
+	// longLock is how long claims do not hold a lock, unless something is wrong.
+	longLock = 10 * time.Second
 )
 
 // Options are what a [Server] works with.
@@ -35,14 +46,38 @@ type Options struct {
 	// Without any, it has no hook.
 	Keys func(marketplace string) [][]byte
 	Log  *slog.Logger
+
+	// Token is the operator's, and ReadonlyToken that of those who only look. Without any,
+	// whoever reaches the server over the loopback interface may look, and nobody decides.
+	Token, ReadonlyToken config.Secret
+	// Hosts are names under which the server is reached beside those of this machine itself,
+	// in lower case and without a port: those of a proxy before it. With any, no other name
+	// is answered to.
+	Hosts []string
+	// Limits bound what pages and decisions do at the database.
+	Limits db.Limits
+	// Settle is how long a bid that was sent may take to show up at a marketplace.
+	Settle func(marketplace string) time.Duration
+	// Caps reads what is used of the caps that are configured; nil: there are none.
+	Caps func(ctx context.Context, tx pgx.Tx) ([]bidding.CapUsage, error)
+	// Explain says how an attempt of a run would end now, and why; nil: nobody can say.
+	Explain func(ctx context.Context, tx pgx.Tx, key posting.Key) (bidding.Attempt, []string, error)
+	// Metrics answers at /metrics to whoever may look; nil: nothing is there.
+	Metrics http.Handler
 }
 
 // Server is an [http.Handler], safe for concurrent use.
 type Server struct {
 	options  Options
 	q        *queries.Queries
-	mux      *http.ServeMux
+	mux      *http.ServeMux // everything
 	failures *rate.Limiter
+
+	pages       *http.ServeMux // what is guarded
+	templates   map[string]*template.Template
+	crossOrigin *http.CrossOriginProtection
+	sessions    sessions
+	attempts    attempts
 }
 
 // New returns a Server.
@@ -51,16 +86,44 @@ func New(options Options) *Server {
 		options: options, q: queries.New(options.Pool), mux: http.NewServeMux(),
 		failures: rate.NewLimiter(rate.Every(failurePause), failureBurst),
 	}
+	s.pages, s.templates, s.crossOrigin = http.NewServeMux(), parsePages(), http.NewCrossOriginProtection()
+	s.sessions = sessions{byID: map[[sha256.Size]byte]*session{}, now: time.Now}
+	s.attempts.byAddress = map[netip.Prefix]*rate.Limiter{}
+
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("POST /hooks/{marketplace}", s.hook)
+	s.mux.HandleFunc("/hooks/{marketplace}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", http.MethodPost)
+		answer(w, http.StatusMethodNotAllowed, "callbacks are POSTs")
+	})
+	s.mux.HandleFunc("/", s.guard)
+
+	s.pages.HandleFunc("GET /{$}", s.now)
+	s.pages.HandleFunc("GET /bids", s.bids)
+	s.pages.HandleFunc("GET /bids/{id}", s.bid)
+	s.pages.HandleFunc("POST /bids/{id}/{action}", s.act)
+	s.pages.HandleFunc("GET /review", s.waiting)
+	s.pages.HandleFunc("POST /pause", s.pause)
+	s.pages.HandleFunc("POST /resume", s.resume)
+	s.pages.HandleFunc("GET /postings/{marketplace}/{job_id}", s.posting)
+	s.pages.HandleFunc("GET /locks", s.held)
+	s.pages.HandleFunc("GET /sign-in", s.signInForm)
+	s.pages.HandleFunc("POST /sign-in", s.signIn)
+	s.pages.HandleFunc("POST /sign-out", s.signOut)
+	s.pages.HandleFunc("GET /assets/{file}", s.assets)
+	if options.Metrics != nil {
+		s.pages.Handle("GET /metrics", options.Metrics)
+	}
+	s.pages.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.message(w, r, http.StatusNotFound, "There is nothing here", "The address is wrong, or what was here is gone.")
+	})
 	return s
 }
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	protect(w.Header())
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -39,7 +39,7 @@ func setup(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: deliverytest.New(t), t: t}
 	server := httptest.NewServer(console.New(console.Options{
-		Pool: w.Pool, Log: slog.New(slog.NewJSONHandler(w.Log, nil)),
+		Pool: w.Pool, Log: slog.New(slog.NewJSONHandler(w.Log, nil)), Limits: deliverytest.Limits(),
 		Keys: func(name string) [][]byte {
 			if name == "mute" {
 				return nil
@@ -350,7 +350,7 @@ func TestDatabaseDown(t *testing.T) {
 	if w.Row(bid.ID).CheckedAt != nil {
 		t.Error("the second one had no effect")
 	}
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/": 404, "/hooks/upwork": 405} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/": 200, "/hooks/upwork": 405} {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+path, http.NoBody)
 		if status, text := w.do(request); status != want {
 			t.Errorf("%s: %d %q, want %d", path, status, text, want)

@@ -40,23 +40,29 @@ func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UU
 		return queries.Bid{}, ErrNoReason
 	}
 	err = db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
-		q := queries.New(tx)
-		if _, err := q.RequestWithdrawal(ctx, reason, by, id); err != nil {
-			return fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)
-		}
-		bid, err = q.GetBid(ctx, id)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrNoSuchBid
-		}
-		if err != nil {
-			return fmt.Errorf("read bid %s: %w", id, err)
-		}
-		if bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN" {
-			return NotLiveError{bid.Status}
-		}
-		return nil
+		bid, err = Ask(ctx, tx, id, reason, by)
+		return err
 	})
 	return bid, err
+}
+
+// Ask is [Request] as a part of a transaction, with a reason and a name that are not empty.
+func Ask(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason, by string) (queries.Bid, error) {
+	q := queries.New(tx)
+	if _, err := q.RequestWithdrawal(ctx, reason, by, id); err != nil {
+		return queries.Bid{}, fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)
+	}
+	bid, err := q.GetBid(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return queries.Bid{}, ErrNoSuchBid
+	}
+	if err != nil {
+		return queries.Bid{}, fmt.Errorf("read bid %s: %w", id, err)
+	}
+	if bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN" {
+		return bid, NotLiveError{bid.Status}
+	}
+	return bid, nil
 }
 
 // Carry is the [delivery.Procedure] of withdrawals: find the bid, read it, retract it by its

@@ -49,7 +49,7 @@ func TestConsole(t *testing.T) {
 	m := setupMarket(t, patient())
 	ids := m.placed("1", "2")
 	p, url := m.console()
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/hooks/unknown": 405, "/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/hooks/unknown": 405, "/": 200, "/bids": 200, "/review": 200, "/locks": 200, "/postings/upwork/1": 200, "/bids/" + ids[0]: 200, "/none": 404} {
 		if status, text := m.get(url + path); status != want {
 			t.Errorf("%s: %d %q, want %d", path, status, text, want)
 		}
@@ -111,10 +111,62 @@ func TestConsoleUsage(t *testing.T) {
 	m.bidder("console", "--listen", "0.0.0.0:0").wantError(t, 2, "BIDDER_CONSOLE_TOKEN")
 	m.bidder("console", "--listen", "nowhere").wantError(t, 2, "--listen nowhere")
 	m.bidder("console", "--dry-run").wantError(t, 2, "cannot be simulated")
-	p := m.call("console", "--listen", "0.0.0.0:0").with("BIDDER_CONSOLE_TOKEN=0123456789abcdef").start(t)
-	eventually(t, "it listens", func() bool { return strings.Contains(p.stdout.String(), "open at ") })
-	p.signal(syscall.SIGINT)
-	p.wait().want(t, 130)
+	for _, variable := range []string{"BIDDER_CONSOLE_TOKEN", "BIDDER_CONSOLE_READONLY_TOKEN"} {
+		p := m.call("console", "--listen", "0.0.0.0:0").with(variable + "=0123456789abcdef").start(t)
+		eventually(t, "it listens", func() bool { return strings.Contains(p.stdout.String(), "open at ") })
+		p.signal(syscall.SIGINT)
+		p.wait().want(t, 130)
+	}
+}
+
+// TestConsolePages: with a token nothing is open, and the pages know the configuration.
+func TestConsolePages(t *testing.T) {
+	t.Parallel()
+	m := setupMarket(t, patient(), "caps: {bids_per_day: 5, money_per_day: \"900.00\"}")
+	m.placed("1")
+	p := m.call("console", "--listen", "127.0.0.1:0").with("BIDDER_CONSOLE_TOKEN=0123456789abcdef").start(t)
+	var url string
+	eventually(t, "it listens", func() bool {
+		_, text, listens := strings.Cut(p.stdout.String(), "open at ")
+		url = strings.TrimSpace(text)
+		return listens && strings.Contains(text, "\n")
+	})
+	read := func(path, token string) (int, string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	for path, texts := range map[string][]string{
+		"/":                  {"bids per day", "1 of 5", "of 900.00 USD", "claimed: 1 in all"},
+		"/postings/upwork/1": {"duplicate", "The live bid"},
+	} {
+		if status, text := m.get(url + path); status != 401 || strings.Contains(text, texts[0]) {
+			t.Errorf("%s without a token: %d %s", path, status, text)
+		}
+		status, page := read(path, "0123456789abcdef")
+		for _, text := range texts {
+			if status != 200 || !strings.Contains(page, text) {
+				t.Errorf("%s: %d, %q is not on the page %s", path, status, text, page)
+			}
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	ended := p.wait().want(t, 143)
+	if strings.Contains(p.stdout.String()+p.stderr.String(), "0123456789abcdef") {
+		t.Errorf("the token is printed: %v", ended)
+	}
 }
 
 // TestConsoleWithoutDatabase: it waits for the database to come, and says so.
@@ -124,8 +176,8 @@ func TestConsoleWithoutDatabase(t *testing.T) {
 	m.placed("1")
 	m.env = append(m.env, "DATABASE_URL=postgres://127.0.0.1:1/none")
 	p, url := m.console()
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
-		if status, text := m.get(url + path); status != want || strings.Contains(text, "none") {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/": 503} {
+		if status, text := m.get(url + path); status != want || strings.Contains(text, "/none") {
 			t.Errorf("%s: %d %q, want %d", path, status, text, want)
 		}
 	}
