@@ -70,7 +70,7 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 		Pool: s.pool, Keys: s.callbackKeys, Log: s.log,
 		Token: s.ConsoleToken, ReadonlyToken: s.ConsoleReadonlyToken, Hosts: hosts,
 		Limits: s.writeLimits(), Settle: s.desk().Settle, Explain: s.explain,
-		Caps: func(ctx context.Context, tx pgx.Tx) ([]bidding.CapUsage, error) { return s.readCaps(ctx, tx, false) },
+		Caps:    func(ctx context.Context, tx pgx.Tx) ([]bidding.CapUsage, error) { return s.readCaps(ctx, tx, false) },
 		Metrics: s.exporter().Handler(s.log),
 	})
 	fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())

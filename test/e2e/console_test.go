@@ -54,6 +54,10 @@ func TestConsole(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d", path, status, text, want)
 		}
 	}
+	status, text := m.get(url + "/metrics")
+	if found := readPrometheus(t, text); status != 200 || found[`bidder_attempts_total{outcome="claimed"}`] != 2 {
+		t.Errorf("/metrics: %d %s", status, text)
+	}
 	external := read[string](m.fixture, "SELECT external_bid_id FROM bids WHERE job_id = '1'")
 	m.becomes("1", marketplace.Accepted)
 	m.becomes("2", marketplace.Accepted)
