@@ -103,6 +103,7 @@ func refusals() []struct{ name, first, then, constraint string } {
 		{"paused for no reason", account, "UPDATE accounts SET paused_at = now(), paused_by = 'ann'", "accounts_pause_whole"},
 		{"paused by nobody", account, "UPDATE accounts SET paused_at = now(), paused_reason = 'storm'", "accounts_pause_whole"},
 		{"never paused, until", account, "UPDATE accounts SET paused_until = now()", "accounts_pause_whole"},
+		{"resumed by nobody", account, "UPDATE accounts SET resumed_at = now()", "accounts_resumed_whole"},
 
 		{"same share", spent + "'live_bids', '', '-infinity', 1, 0, 0)", spent + "'live_bids', '', '-infinity', 1, 0, 0)", "spending_pkey"},
 		{"spending's marketplace", "", "INSERT INTO spending (marketplace, cap, day) VALUES ('Upwork', 'bids_per_day', now())", "spending_marketplace_spelling"},

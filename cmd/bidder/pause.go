@@ -54,7 +54,8 @@ Claims go on; what bids owe stays owed.`,
 }
 
 func (a *app) resumeCommand() *cobra.Command {
-	return &cobra.Command{
+	var by string
+	cmd := &cobra.Command{
 		Use:   "resume [MARKETPLACE]",
 		Short: "Start calls again that were paused, by hand or by a marketplace's answer",
 		Long: `Lifts the pauses of a marketplace, or all pauses there are. A pause of everything stays
@@ -63,11 +64,16 @@ when one marketplace is resumed.`,
   bidder resume`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
+			if by == "" {
+				return usageError{errors.New("--by must not be empty")}
+			}
 			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
-				return a.resumeAccounts(cmd.Context(), s, name)
+				return a.resumeAccounts(cmd.Context(), s, name, by)
 			})
 		}),
 	}
+	cmd.Flags().StringVar(&by, "by", operator(), "who resumes")
+	return cmd
 }
 
 // orAll is a marketplace or an account for people.
@@ -91,13 +97,13 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 }
 
 // resumeAccounts lifts pauses, and says which they were.
-func (a *app) resumeAccounts(ctx context.Context, s *session, name string) error {
+func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string) error {
 	q := queries.New(s.pool)
 	before, err := q.PausedAccounts(ctx)
 	if err != nil {
 		return fmt.Errorf("list what is paused: %w", err)
 	}
-	if _, err := q.ResumeAccounts(ctx, name); err != nil {
+	if _, err := q.ResumeAccounts(ctx, by, name); err != nil {
 		return err
 	}
 	lifted := 0

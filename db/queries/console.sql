@@ -200,7 +200,7 @@ LIMIT 1 OFFSET (@win::integer);
 -- name: ResumeAccount :execrows
 -- Ends one pause: the one that began at the given time, and no other.
 UPDATE accounts
-SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL
+SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = @resumed_by::text
 WHERE marketplace = @marketplace AND account = @account AND paused_at = @paused_at::timestamptz;
 
 -- name: QueuedOfLockKeys :many

@@ -382,13 +382,25 @@ func (q *Queries) RecentRuns(ctx context.Context, page int32) ([]RecentRunsRow, 
 
 const ResumeAccount = `-- name: ResumeAccount :execrows
 UPDATE accounts
-SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL
-WHERE marketplace = $1 AND account = $2 AND paused_at = $3::timestamptz
+SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = $1::text
+WHERE marketplace = $2 AND account = $3 AND paused_at = $4::timestamptz
 `
 
+type ResumeAccountParams struct {
+	ResumedBy   string    `json:"resumed_by"`
+	Marketplace string    `json:"marketplace"`
+	Account     string    `json:"account"`
+	PausedAt    time.Time `json:"paused_at"`
+}
+
 // Ends one pause: the one that began at the given time, and no other.
-func (q *Queries) ResumeAccount(ctx context.Context, marketplace string, account string, pausedAt time.Time) (int64, error) {
-	result, err := q.db.Exec(ctx, ResumeAccount, marketplace, account, pausedAt)
+func (q *Queries) ResumeAccount(ctx context.Context, arg ResumeAccountParams) (int64, error) {
+	result, err := q.db.Exec(ctx, ResumeAccount,
+		arg.ResumedBy,
+		arg.Marketplace,
+		arg.Account,
+		arg.PausedAt,
+	)
 	if err != nil {
 		return 0, err
 	}

@@ -309,7 +309,7 @@ ON CONFLICT (marketplace, account) DO UPDATE
 
 -- name: ResumeAccounts :execrows
 UPDATE accounts
-SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL
+SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = @resumed_by::text
 WHERE paused_at IS NOT NULL AND (marketplace = @marketplace OR @marketplace = '*');
 
 -- name: PausedAccounts :many

@@ -761,12 +761,12 @@ func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (Rec
 
 const ResumeAccounts = `-- name: ResumeAccounts :execrows
 UPDATE accounts
-SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL
-WHERE paused_at IS NOT NULL AND (marketplace = $1 OR $1 = '*')
+SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = $1::text
+WHERE paused_at IS NOT NULL AND (marketplace = $2 OR $2 = '*')
 `
 
-func (q *Queries) ResumeAccounts(ctx context.Context, marketplace string) (int64, error) {
-	result, err := q.db.Exec(ctx, ResumeAccounts, marketplace)
+func (q *Queries) ResumeAccounts(ctx context.Context, resumedBy string, marketplace string) (int64, error) {
+	result, err := q.db.Exec(ctx, ResumeAccounts, resumedBy, marketplace)
 	if err != nil {
 		return 0, err
 	}

@@ -214,7 +214,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 	}
 	var ended int64
 	err = s.write(r, func(ctx context.Context, q *queries.Queries) (err error) {
-		ended, err = q.ResumeAccount(ctx, name, account, seen)
+		ended, err = q.ResumeAccount(ctx, queries.ResumeAccountParams{Marketplace: name, Account: account, PausedAt: seen, ResumedBy: by})
 		return err
 	})
 	switch {

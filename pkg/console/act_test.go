@@ -180,6 +180,9 @@ func TestPause(t *testing.T) {
 	if got := deliverytest.Value[int64](w.World, "SELECT count(*) FROM accounts WHERE paused_at IS NOT NULL"); got != 2 {
 		t.Errorf("%d are paused", got)
 	}
+	if by := deliverytest.Value[string](w.World, "SELECT resumed_by FROM accounts WHERE marketplace = 'upwork'"); by != "one" {
+		t.Errorf("resumed by %q", by)
+	}
 	if len(w.Log.Lines(`"msg":"resumed"`)) != 1 {
 		t.Error("the log does not say who resumed")
 	}

@@ -154,7 +154,8 @@ func TestPause(t *testing.T) {
 			m.wantCalls(sandbox.Place, 1)
 			m.wantCount(2, "bids WHERE delivery_state = 'pending' AND place_posts = 0")
 
-			told := m.bidder(append([]string{"resume"}, what...)...).want(t, 0).stderr
+			told := m.bidder(append([]string{"resume", "--by", "mara"}, what...)...).want(t, 0).stderr
+			m.wantCount(1, "accounts WHERE paused_at IS NULL AND resumed_by = 'mara' AND resumed_at IS NOT NULL")
 			if !strings.Contains(told, "Resumed "+orAll(what)) || !strings.Contains(told, "red") {
 				t.Errorf("it is not said what was resumed: %s", told)
 			}

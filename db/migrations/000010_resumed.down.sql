@@ -1,0 +1,3 @@
+ALTER TABLE accounts
+    DROP COLUMN resumed_by,
+    DROP COLUMN resumed_at;
