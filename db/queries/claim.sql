@@ -60,7 +60,7 @@ SELECT
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - @posting_ttl::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
-    coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
+    coalesce(live.id::text, '')::text AS live_bid_id,
     coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
@@ -119,9 +119,9 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS p;
 
--- name: InsertBids :many
--- Inserts the bids, each owing its place from birth, and tells which. A posting refreshed
--- since it was judged is left alone: it is judged again.
+-- name: InsertBids :execrows
+-- Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
+-- left alone: it is judged again.
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
@@ -144,8 +144,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS p
 ORDER BY a.marketplace, a.job_id
-ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-RETURNING id;
+ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING;
 
 -- name: DropTaken :exec
 -- Takes what is decided off the queue, where this transaction holds it: neither its content nor

@@ -195,7 +195,7 @@ func (q *Queries) FindLiveBids(ctx context.Context, marketplaces []string, jobID
 	return items, nil
 }
 
-const InsertBids = `-- name: InsertBids :many
+const InsertBids = `-- name: InsertBids :execrows
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
@@ -219,7 +219,6 @@ CROSS JOIN LATERAL (
 ) AS p
 ORDER BY a.marketplace, a.job_id
 ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
-RETURNING id
 `
 
 type InsertBidsParams struct {
@@ -233,10 +232,10 @@ type InsertBidsParams struct {
 	States       []string    `json:"states"`
 }
 
-// Inserts the bids, each owing its place from birth, and tells which. A posting refreshed
-// since it was judged is left alone: it is judged again.
-func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, InsertBids,
+// Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
+// left alone: it is judged again.
+func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, InsertBids,
 		arg.RunID,
 		arg.JudgedAt,
 		arg.IDs,
@@ -247,21 +246,9 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) ([]uuid.
 		arg.States,
 	)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	return result.RowsAffected(), nil
 }
 
 const InsertDuplicates = `-- name: InsertDuplicates :exec
@@ -309,7 +296,7 @@ SELECT
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - $3::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
-    coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
+    coalesce(live.id::text, '')::text AS live_bid_id,
     coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
@@ -360,7 +347,7 @@ type JudgeRow struct {
 	Number         int32     `json:"number"`
 	JudgedAt       time.Time `json:"judged_at"`
 	Outcome        string    `json:"outcome"`
-	LiveBidID      uuid.UUID `json:"live_bid_id"`
+	LiveBidID      string    `json:"live_bid_id"`
 	EndedStatus    string    `json:"ended_status"`
 	CachedAt       time.Time `json:"cached_at"`
 	BudgetMinCents *int64    `json:"budget_min_cents"`

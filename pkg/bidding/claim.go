@@ -132,8 +132,11 @@ func takeCandidates(dueBy time.Time, place *time.Time, n int, taken *int) take {
 		}
 		*taken = len(rows)
 		before := *place
+		key := func(row queries.TakeCandidatesRow) posting.Key { return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID} }
+		slices.SortFunc(rows, func(x, y queries.TakeCandidatesRow) int { return key(x).Compare(key(y)) })
+		b.attempts = make([]Attempt, 0, len(rows))
 		for _, row := range rows {
-			a := Attempt{Key: posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}, queuedAt: row.CachedAt}
+			a := Attempt{Key: key(row), queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			a.place = row.Place
 			if row.NotBefore.After(*place) {
@@ -146,7 +149,6 @@ func takeCandidates(dueBy time.Time, place *time.Time, n int, taken *int) take {
 		if len(rows) > 0 && len(b.attempts) == 0 && !place.After(before) {
 			*place = before.Add(time.Microsecond) // what is left to others stays where it is
 		}
-		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
 		return nil
 	}
 }
@@ -286,7 +288,7 @@ func (c *Claimer) judge(
 		a.Outcome, a.CachedAt, a.Currency = Outcome(row.Outcome), row.CachedAt, row.Currency
 		switch a.Outcome {
 		case Duplicate:
-			a.ExistingBidID = row.LiveBidID
+			a.ExistingBidID = uuid.MustParse(row.LiveBidID)
 		case Closed:
 			a.Detail = strings.ToLower(row.EndedStatus)
 		}
@@ -352,7 +354,12 @@ func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amou
 // insert writes the bids. Attempts that nothing stood against and that could not be inserted
 // become Locked.
 func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	params := queries.InsertBidsParams{RunID: c.runID, JudgedAt: judgedAt}
+	n := len(b.attempts)
+	params := queries.InsertBidsParams{
+		RunID: c.runID, JudgedAt: judgedAt,
+		IDs: make([]uuid.UUID, 0, n), Marketplaces: make([]string, 0, n), JobIDs: make([]string, 0, n),
+		CachedAts: make([]time.Time, 0, n), Amounts: make([]int64, 0, n), States: make([]string, 0, n),
+	}
 	for i := range b.attempts {
 		if a := &b.attempts[i]; a.Outcome == Claimed {
 			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
@@ -375,11 +382,15 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	if err != nil {
 		return fmt.Errorf("insert %d bids: %w", len(params.IDs), err)
 	}
-	if len(inserted) == len(params.IDs) {
+	if inserted == int64(len(params.IDs)) {
 		return nil
 	}
+	found, err := q.FindBidsByID(ctx, params.IDs)
+	if err != nil {
+		return fmt.Errorf("look up %d bids: %w", len(params.IDs), err)
+	}
 	for i := range b.attempts {
-		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(inserted, a.BidID) {
+		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(found, a.BidID) {
 			a.Outcome, a.BidID = Locked, uuid.Nil
 		}
 	}
@@ -493,6 +504,8 @@ func undecided(a *Attempt) bool { return !a.Decided() }
 
 // numbered are the attempts that match: their places in the batch, and their keys.
 func numbered(attempts []Attempt, match func(*Attempt) bool) (numbers []int32, marketplaces, jobIDs []string) {
+	n := len(attempts)
+	numbers, marketplaces, jobIDs = make([]int32, 0, n), make([]string, 0, n), make([]string, 0, n)
 	for i := range attempts {
 		if match(&attempts[i]) {
 			numbers = append(numbers, int32(i))

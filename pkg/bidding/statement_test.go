@@ -26,6 +26,7 @@ func TestStatementFails(t *testing.T) {
 		{name: "InsertBids", broken: queries.InsertBids, byHand: "failed database_error", inPass: "duplicate, failed database_error, locked", tries: 1},
 		{name: "DropTaken", broken: queries.DropTaken, byHand: "duplicate", inPass: "duplicate, claimed, locked"},
 		{name: "DropCandidates", broken: queries.DropCandidates, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
+		{name: "FindBidsByID", broken: queries.FindBidsByID, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "FindLiveBids", broken: queries.FindLiveBids, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "InsertDuplicates", broken: queries.InsertDuplicates, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
 		{name: "PostponeCandidates", broken: queries.PostponeCandidates, byHand: "duplicate", inPass: "duplicate, claimed, failed database_error", tries: 1},
