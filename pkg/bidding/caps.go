@@ -99,12 +99,27 @@ type need struct {
 
 // needs are the caps that the claims of b take from.
 func (c *Claimer) needs(b *batch) map[meter]need {
-	needs := make(map[meter]need)
+	if c.rules.Caps == nil {
+		return nil
+	}
+	// Most claims of a batch share their caps, so that they are added up before these are asked for.
+	type kind struct{ marketplace, currency string }
+	claims := make(map[kind]need)
 	for i := range b.attempts {
-		a := &b.attempts[i]
-		for _, m := range c.metersOf(a) {
-			n := needs[m]
-			needs[m] = need{n.bids + 1, n.amount + m.takes(a)}
+		if a := &b.attempts[i]; a.Outcome == Claimed {
+			k := kind{a.Key.Marketplace, a.Currency}
+			n := claims[k]
+			claims[k] = need{n.bids + 1, n.amount + a.AmountCents}
+		}
+	}
+	needs := make(map[meter]need)
+	for k, claimed := range claims {
+		for _, m := range c.rules.Caps(k.marketplace).meters(k.marketplace, k.currency) {
+			n, amount := needs[m], claimed.bids
+			if m.cap == moneyPerDay {
+				amount = claimed.amount
+			}
+			needs[m] = need{n.bids + claimed.bids, n.amount + amount}
 		}
 	}
 	return needs

@@ -60,7 +60,7 @@ func BenchmarkCaps(b *testing.B) {
 // benchmarkPass claims postings in a database of its own, and says how many in a second.
 func benchmarkPass(b *testing.B, server *localpg.Server, database string, caps func(string) Caps) float64 {
 	b.Helper()
-	const workers, batch, postings = 32, 64, 32 * 64 * 12
+	const workers, batch, postings = 32, 64, 32 * 64 * 36
 	admin, err := pgx.Connect(b.Context(), server.TCP("postgres"))
 	if err != nil {
 		b.Fatal(err)
