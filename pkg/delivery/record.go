@@ -123,8 +123,7 @@ func (e *Engine) report(l *Lease, kind string, v Verdict) {
 	}
 	switch {
 	case v.review != "" && v.review != ReasonNoAPI:
-		e.log.Error("a person must look at a bid", append(attributes, "reason", v.review, "amount_cents", orZero(l.Bid.AmountCents),
-			"currency", l.Bid.Currency, "posts", l.posts, "external_bid_id", orZero(l.Bid.ExternalBidID), "last_error", v.lastError())...)
+		e.askPerson(l, v.review, v.lastError(), append(attributes, "external_bid_id", orZero(l.Bid.ExternalBidID)))
 	case v.review != "":
 		e.log.Info("handed to a person", attributes...)
 	case v.placed != nil:
@@ -134,4 +133,10 @@ func (e *Engine) report(l *Lease, kind string, v Verdict) {
 	default:
 		e.log.Info("again later", append(attributes, "delay", v.delay, "failed", v.failed, "last_error", v.lastError())...)
 	}
+}
+
+// askPerson logs all that somebody needs to look at a bid.
+func (e *Engine) askPerson(l *Lease, reason, lastError string, attributes []any) {
+	e.log.Error("a person must look at a bid", append(attributes, "reason", reason, "amount_cents", orZero(l.Bid.AmountCents),
+		"currency", l.Bid.Currency, "posts", l.posts, "last_error", lastError)...)
 }

@@ -319,7 +319,7 @@ func (e *Engine) reportStatus(l *Lease, result string, recorded bool, v Verdict)
 	case result == "review" && v.code == ReasonNoAPI:
 		e.log.Info("a person is asked how a bid stands", attributes...)
 	case result == "review":
-		e.log.Error("a person must look at a bid", append(attributes, "reason", v.statusReason(), "last_error", v.lastError())...)
+		e.askPerson(l, v.statusReason(), v.lastError(), attributes)
 	case v.ended != "":
 		e.log.Info("ended at the marketplace", append(attributes, "status", v.ended)...)
 	case result == "unseen":

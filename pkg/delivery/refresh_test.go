@@ -126,6 +126,14 @@ func TestRefresh(t *testing.T) { //nolint:tparallel // subtests share a world of
 			if script.Calls() != "lookup" {
 				t.Errorf("calls %q, want one look-up", script.Calls())
 			}
+			if tt.count == "review" { // what there is to know is in the line that asks
+				lines := w.Log.Lines(bid.ID.String())
+				for _, word := range []string{`"level":"ERROR"`, `"amount_cents":48000`, `"currency":"USD"`, `"external_bid_id":"e-1"`, `"posts":`, `"reason":`} {
+					if len(lines) != 1 || !strings.Contains(lines[0], word) {
+						t.Errorf("no %s in %q", word, lines)
+					}
+				}
+			}
 			if isSeen := row.SeenAt != nil && time.Since(*row.SeenAt) < time.Hour; isSeen != tt.seen {
 				t.Errorf("seen at %v, want now: %t", row.SeenAt, tt.seen)
 			}
