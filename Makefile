@@ -3,6 +3,8 @@
 SHELL := bash
 GO ?= go
 TOOLS := .tools
+VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null || echo devel)
+IMAGE ?= bidder:$(VERSION)
 
 .DEFAULT_GOAL := help
 
@@ -13,6 +15,14 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/bidder
 	$(GO) build -o bin/bidder ./cmd/bidder
+
+.PHONY: image
+image: ## build the container image bidder:VERSION (IMAGE=NAME:TAG, ARCH=arm64)
+	deploy/image.sh $(IMAGE) $(VERSION)
+
+.PHONY: release
+release: ## build the archives of a release for all platforms, and their checksums, in dist/
+	$(GO) run ./deploy/release -version $(VERSION) -out dist $(TARGETS)
 
 .PHONY: run
 run: build ## try it: 50 postings become bids at a marketplace of its own; nothing leaves this machine
