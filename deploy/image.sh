@@ -18,7 +18,7 @@ chmod 555 "$program"
 TZ=UTC touch -t "$(TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M.%S --format=%cd 2>/dev/null || echo 197001010000)" "$program"
 
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0 # the builder of the engine itself
-docker build --quiet --platform "linux/$arch" --build-arg "TARGETARCH=$arch" --build-arg SOURCE_DATE_EPOCH \
+docker build --quiet --no-cache --platform "linux/$arch" --build-arg "TARGETARCH=$arch" --build-arg SOURCE_DATE_EPOCH \
 	--label "org.opencontainers.image.title=bidder" \
 	--label "org.opencontainers.image.version=$version" \
 	--label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)" \

@@ -477,7 +477,7 @@ func TestPrometheusRule(t *testing.T) {
 func TestWrongValues(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range []string{
-		"runs: {}", "run: {pod: 3}", "run: {pods: 0}", `run: {pods: "3"}`, "run: {schedule: hourly}", "env: {BIDDER_WORKERS: 8}", "env: {WORKERS: '8'}",
+		"runs: {}", "run: {pod: 3}", "run: {pods: 0}", `run: {pods: "3"}`, "run: {schedule: hourly}", `run: {schedule: "TZ=UTC * * * * *"}`, "env: {BIDDER_WORKERS: 8}", "env: {WORKERS: '8'}",
 		"env: {DATABASE_URL: 'postgres://…'}", "env: {BIDDER_CONSOLE_TOKEN: abc}", "env: {BIDDER_TOKEN_KEY: abc}", "secretEnv: {UPWORK_BRIDGE_SECRET: whsec_abc}",
 		"secretEnv: {DATABASE_URL: {secret: a, key: b}}", "database: {worker: {url: 'postgres://…'}}", "console: {token: abc}", "console: {token: {secret: '', key: x}}",
 		"scans: [{name: run, schedule: '@hourly', args: [freelancer]}]", "scans: [{name: go, args: [freelancer]}]", "image: {digest: latest}",
