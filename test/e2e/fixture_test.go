@@ -64,9 +64,6 @@ func (f *fixture) call(args ...string) call {
 	return call{args: args, env: []string{"DATABASE_URL=" + address, "PGCONNECT_TIMEOUT=60"}}
 }
 
-// asOwner gives a call the rights of the owner of the schema.
-func (f *fixture) asOwner(c call) call { return c.with("DATABASE_URL=" + f.URL) }
-
 // start starts such a call.
 func (f *fixture) start(args ...string) *process {
 	f.t.Helper()
