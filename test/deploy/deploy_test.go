@@ -184,7 +184,7 @@ func TestMetricsInDocs(t *testing.T) {
 		}
 	}
 	for _, name := range regexp.MustCompile(`\bbidder_[a-z_]+\b`).FindAllString(page, -1) {
-		if _, is := known[name]; !is && !strings.HasPrefix(name, "bidder_worker") && !strings.HasPrefix(name, "bidder_pruner") && !strings.HasPrefix(name, "bidder_reader") {
+		if _, is := known[name]; !is && !strings.HasPrefix(name, "bidder_owner") && !strings.HasPrefix(name, "bidder_worker") && !strings.HasPrefix(name, "bidder_pruner") && !strings.HasPrefix(name, "bidder_reader") {
 			t.Errorf("docs/operations.md tells of %s, which is not exported", name)
 		}
 	}

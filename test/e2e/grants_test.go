@@ -102,14 +102,14 @@ func TestGrants(t *testing.T) {
 		t, asWorker,
 		"ALTER TABLE bids ADD COLUMN x int", "DROP TABLE bids", "DROP INDEX bids_one_active_per_posting", "ALTER TABLE bids DISABLE TRIGGER ALL",
 		"DELETE FROM bids", "TRUNCATE bids", "UPDATE bid_events SET actor = 'x'", "DELETE FROM bid_events", "TRUNCATE bid_events",
-		"DELETE FROM postings", "DELETE FROM runs", "UPDATE schema_migrations SET version = 1", "CREATE TABLE x ()", "TRUNCATE candidates",
+		"SET session_replication_role = 'replica'", "DELETE FROM postings", "DELETE FROM runs", "TRUNCATE postings, candidates, runs", "UPDATE schema_migrations SET version = 1", "CREATE TABLE x ()", "TRUNCATE candidates",
 		"CREATE OR REPLACE FUNCTION bid_lock_key(marketplace text, job_id text) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
 	)
 	refused(
 		t, asReader,
 		"INSERT INTO bids (marketplace, job_id, amount_cents) VALUES ('upwork', 'x', 1)", "UPDATE bids SET amount_cents = 1",
 		"UPDATE postings SET title = 'x'", "DELETE FROM candidates", "UPDATE runs SET host = 'x'", "DELETE FROM bids", "DROP TABLE bids",
-		"INSERT INTO bid_events (bid_id, actor) SELECT id, 'x' FROM bids", "CREATE TABLE x ()",
+		"INSERT INTO bid_events (bid_id, actor) SELECT id, 'x' FROM bids", "CREATE TABLE x ()", "SELECT sealed FROM tokens",
 	)
 	f.bidder("grants", "--schema", `odd"; DROP TABLE bids; --`).want(t, 0)
 	if odd := f.bidder("grants", "--worker", `w"x`).want(t, 0).stdout; !strings.Contains(odd, `"w""x"`) {
@@ -151,9 +151,5 @@ func TestOwner(t *testing.T) {
 	as(asPruner, "prune", "--older-than", "90d").want(t, 4)
 	as(asOwner, append(slices.Clip(apply), "--pruner", pruner)...).want(t, 0)
 	as(asPruner, "prune", "--older-than", "90d").want(t, 0)
-	refused(
-		t, asPruner, "UPDATE bids SET status = 'LOST'", "INSERT INTO bids (marketplace, job_id, amount_cents) VALUES ('upwork', 'x', 1)",
-		"TRUNCATE bids", "DELETE FROM bid_events", "UPDATE runs SET host = 'x'", "DELETE FROM candidates", "SELECT sealed FROM tokens", "ALTER TABLE bids DISABLE TRIGGER ALL",
-	)
 	as("", append(slices.Clip(apply), "--owner", owner)...).wantError(t, 2, "owner", "apply")
 }
