@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -8,21 +9,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
-
-	"github.com/google/go-cmp/cmp"
-	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -108,7 +109,7 @@ func render(values map[string]any) (map[string]object, error) {
 				return nil, fmt.Errorf("%s: %s %s is not expected", name, about.APIVersion, about.Kind)
 			}
 			o := create()
-			if err := yaml.UnmarshalStrict([]byte(manifest), o); err != nil {
+			if err := decode(manifest, o); err != nil {
 				return nil, fmt.Errorf("%s: %w\n%s", name, err, manifest)
 			}
 			key := about.Kind + " " + o.GetName()
@@ -119,6 +120,17 @@ func render(values map[string]any) (map[string]object, error) {
 		}
 	}
 	return objects, nil
+}
+
+// decode reads a manifest as a cluster does that is told to be strict: no field twice, none
+// that does not exist, and none in other letters.
+func decode(manifest string, into any) error {
+	asJSON, err := yaml.YAMLToJSONStrict([]byte(manifest))
+	if err != nil {
+		return fmt.Errorf("YAML: %w", err)
+	}
+	wrong, err := json.UnmarshalStrict(asJSON, into)
+	return errors.Join(append(wrong, err)...)
 }
 
 func mustRender(t *testing.T, values map[string]any) map[string]object {
@@ -208,7 +220,13 @@ func TestChartObjects(t *testing.T) {
 func TestRestricted(t *testing.T) {
 	t.Parallel()
 	for name, values := range installations(t) {
-		for key, template := range pods(mustRender(t, values)) {
+		objects := mustRender(t, values)
+		for key, o := range objects {
+			if account, is := o.(*core.ServiceAccount); is && (account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken) {
+				t.Errorf("%s: %s has a token mounted", name, key)
+			}
+		}
+		for key, template := range pods(objects) {
 			spec := template.Spec
 			where := name + ": " + key
 			if s := spec.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.SeccompProfile == nil || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault || s.RunAsUser != nil {
@@ -476,6 +494,7 @@ func TestPrometheusRule(t *testing.T) {
 // TestWrongValues: what is misspelt, or a secret in the wrong place, is refused.
 func TestWrongValues(t *testing.T) {
 	t.Parallel()
+	mustRender(t, map[string]any{}) // what is not wrong is taken
 	for _, wrong := range []string{
 		"runs: {}", "run: {pod: 3}", "run: {pods: 0}", `run: {pods: "3"}`, "run: {schedule: hourly}", `run: {schedule: "TZ=UTC * * * * *"}`, "env: {BIDDER_WORKERS: 8}", "env: {WORKERS: '8'}",
 		"env: {DATABASE_URL: 'postgres://…'}", "env: {BIDDER_CONSOLE_TOKEN: abc}", "env: {BIDDER_TOKEN_KEY: abc}", "secretEnv: {UPWORK_BRIDGE_SECRET: whsec_abc}",

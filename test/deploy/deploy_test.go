@@ -1,5 +1,6 @@
-// Package deploy tests what deploy/ holds for Prometheus and Grafana. It is a module of its
-// own, so that Prometheus' parser never enters the product's go.mod.
+// Package deploy tests what deploy/ holds: the image, the chart, and what is there for
+// Prometheus and Grafana. It is a module of its own, so that Helm, Kubernetes' types and
+// Prometheus' parser never enter the product's go.mod.
 package deploy
 
 import (
