@@ -426,6 +426,9 @@ func TestConsole(t *testing.T) {
 	if credentials := monitor.Spec.Endpoints[0].Authorization.Credentials; credentials.Name != "bidder-console" || credentials.Key != "readonly" {
 		t.Errorf("Prometheus signs in with %v", credentials)
 	}
+	if service.Spec.SessionAffinity != core.ServiceAffinityClientIP {
+		t.Errorf("a client who has signed in meets another pod: %s", service.Spec.SessionAffinity)
+	}
 	if budget.Spec.MaxUnavailable.IntValue() != 1 || budget.Spec.MinAvailable != nil {
 		t.Errorf("budget %+v", budget.Spec)
 	}

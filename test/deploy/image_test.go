@@ -86,7 +86,7 @@ func buildImage(t *testing.T, name string) image {
 func TestImage(t *testing.T) {
 	t.Parallel()
 	if err := exec.CommandContext(t.Context(), "docker", "version").Run(); err != nil {
-		if os.Getenv("BIDDER_TEST_POSTGRES") == "docker" {
+		if os.Getenv("CI") != "" {
 			t.Fatalf("no Docker: %v", err)
 		}
 		t.Skipf("no Docker: %v", err)
