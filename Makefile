@@ -62,8 +62,8 @@ verify: $(TOOLS)/sqlc ## prove that generated code and go.mod are current
 
 # -count=1: the cache of test results does not see files outside a module change. Of all
 # targets, the one that differs most from where this usually runs stands for the others.
-.PHONY: deploy
-deploy: ## test what deploy/ holds: the image, the chart, alert rules, the dashboard, an archive
+.PHONY: test-deploy
+test-deploy: ## test what deploy/ holds: the image, the chart, alert rules, the dashboard, an archive
 	cd test/deploy && $(GO) test -count=1 ./...
 	$(MAKE) release TARGETS=darwin/arm64
 
