@@ -21,6 +21,7 @@ const (
 	CodeSerialization      = "40001"
 	CodeDeadlock           = "40P01"
 	CodeUndefinedTable     = "42P01"
+	CodeUndefinedObject    = "42704"
 	CodeNoPrivilege        = "42501"
 	CodeDuplicateSchema    = "42P06"
 	CodeDuplicatePrepared  = "42P05"

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -23,9 +22,6 @@ import (
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
-
-// version is set by the linker in releases.
-var version = ""
 
 // app is one call of the program and all it may look at.
 type app struct {
@@ -134,7 +130,7 @@ approvals aside), 4 database not usable (run again later),
 	root.AddCommand(
 		a.migrateCommand(), a.ingestCommand(), a.scanCommand(), a.runCommand(), a.bidCommand(), a.bidsCommand(), a.whyCommand(),
 		a.withdrawCommand(), a.reviewCommand(), a.pauseCommand(), a.resumeCommand(), a.sandboxCommand(), a.bridgeCommand(), a.freelancerCommand(), a.consoleCommand(),
-		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(), a.pruneCommand(),
+		a.keyCommand(), a.locksCommand(), a.statsCommand(), a.configCommand(), a.policyCommand(), a.doctorCommand(), a.benchCommand(), a.grantsCommand(), a.pruneCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -360,26 +356,6 @@ func parseKey(marketplace, jobID string) (posting.Key, error) {
 		return posting.Key{}, usageError{err}
 	}
 	return key, nil
-}
-
-// programVersion is the version of the release, or what the build knows of the sources.
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return "devel-" + setting.Value[:min(len(setting.Value), 12)]
-		}
-	}
-	return "devel"
 }
 
 // refuseDryRun is for commands that cannot simulate what they do.

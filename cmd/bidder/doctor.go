@@ -146,6 +146,7 @@ func (e *examination) examine(ctx context.Context, secrets error) error {
 	skew := facts.Now.Sub(asked.Add(time.Since(asked) / 2)) // give or take half of the round trip
 	e.report("connection", levelOK, "PostgreSQL "+facts.Version+" as "+facts.Role, "")
 	e.server(facts)
+	e.encryption(e.s.pool.Config().ConnConfig)
 	e.clock(facts, skew)
 	e.pooler(ctx)
 	e.installation()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -42,6 +43,24 @@ func (e *examination) server(facts queries.ServerFactsRow) {
 		"claims say READ COMMITTED themselves; set default_transaction_isolation back for everything else")
 	e.expect("autovacuum", facts.Autovacuum, levelWarning, fmt.Sprintf("autovacuum: %t", facts.Autovacuum),
 		"set autovacuum = on and track_counts = on: without them the queue becomes slower with every posting")
+}
+
+// encryption finds out whether somebody on the way to the server could read along, or be the
+// server.
+func (e *examination) encryption(address *pgx.ConnConfig) {
+	const name = "encryption"
+	host, encrypted := address.Host, address.TLSConfig
+	if ip := net.ParseIP(host); strings.HasPrefix(host, "/") || host == "localhost" || ip.IsLoopback() {
+		e.report(name, levelOK, "the server is on this machine", "")
+		return
+	}
+	plain := encrypted == nil
+	for _, other := range address.Fallbacks { // what is tried when the first way fails
+		plain = plain || other.TLSConfig == nil
+	}
+	e.expect(name, !plain && !encrypted.InsecureSkipVerify, levelWarning,
+		fmt.Sprintf("encrypted always: %t, the server proves its name: %t", !plain, encrypted != nil && !encrypted.InsecureSkipVerify),
+		"add sslmode=verify-full to DATABASE_URL, and sslrootcert where a certificate authority of your own has signed the server's certificate")
 }
 
 // The differences of clocks from which on something goes wrong.

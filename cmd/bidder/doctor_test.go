@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/arbitrageai/bidder/db"
@@ -26,6 +27,35 @@ func TestClock(t *testing.T) {
 		}
 		if c := e.checks[1]; c.Level != levelOK || !strings.Contains(c.Message, "Asia/Tokyo") {
 			t.Errorf("time zone: %+v", c)
+		}
+	}
+}
+
+// TestEncryption: what DATABASE_URL says about who may read along.
+func TestEncryption(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"postgres://u@127.0.0.1/b?sslmode=disable":                       levelOK,
+		"postgres://u@localhost/b":                                       levelOK,
+		"postgres://u@[::1]/b":                                           levelOK,
+		"host=/var/run/postgresql":                                       levelOK,
+		"postgres://u@db.example.com/b":                                  levelWarning, // TLS where the server wants it
+		"postgres://u@10.0.0.1/b?sslmode=disable":                        levelWarning,
+		"postgres://u@db.example.com/b?sslmode=allow":                    levelWarning,
+		"postgres://u@db.example.com/b?sslmode=require":                  levelWarning, // with anybody
+		"postgres://u@db.example.com/b?sslmode=verify-ca":                levelWarning, // with anybody who has a certificate
+		"postgres://u@db.example.com/b?sslmode=verify-full":              levelOK,
+		"postgres://u@a.example.com,b.example.com/b?sslmode=verify-full": levelOK,
+		"postgres://u@a.example.com,b.example.com/b?sslmode=prefer":      levelWarning,
+	} {
+		config, err := pgx.ParseConfig(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &examination{}
+		e.encryption(config)
+		if c := e.checks[0]; c.Name != "encryption" || c.Level != want || (c.Fix == nil) != (want == levelOK) {
+			t.Errorf("%s: %+v, want %s", address, c, want)
 		}
 	}
 }

@@ -139,7 +139,8 @@ func TestCapsRaised(t *testing.T) {
 	} {
 		f.call(append([]string{"run", "--no-delivery"}, step.args...)...).with("BIDDER_CONFIG="+capsFile(t, step.caps)).run(t).want(t, 0)
 		if i == 1 {
-			why := f.call("why", "upwork", "00005").with("BIDDER_CONFIG="+capsFile(t, step.caps)).run(t).want(t, 0).stdout
+			waiting := read[string](f, "SELECT job_id FROM candidates LIMIT 1")
+			why := f.call("why", "upwork", waiting).with("BIDDER_CONFIG="+capsFile(t, step.caps)).run(t).want(t, 0).stdout
 			if !strings.Contains(why, `"claimed"`) || !strings.Contains(why, "bidder run --reconsider") {
 				t.Errorf("why does not say how it is bid on at once:\n%s", why)
 			}

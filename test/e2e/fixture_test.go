@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sethvargo/go-retry"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/test/testdb"
 )
 
@@ -26,20 +27,41 @@ import (
 type fixture struct {
 	*testdb.DB
 	t *testing.T
-	// pool leads straight to the server, to arrange and to look.
+	// pool leads straight to the server, as the owner of the schema, to arrange and to look.
 	pool *pgxpool.Pool
+	// worker is DB.URL for a session with no more than a worker's rights.
+	worker string
 }
 
 func setup(t *testing.T, options ...testdb.Option) *fixture {
 	t.Helper()
 	d := testdb.New(t, options...)
-	return &fixture{DB: d, t: t, pool: d.Pool(t)}
+	f := &fixture{DB: d, t: t, pool: d.Pool(t), worker: d.URL}
+	// PgBouncer takes no roles, and an empty database has nothing to grant.
+	if !d.Pooled() && read[bool](f, "SELECT to_regclass('bids') IS NOT NULL") {
+		f.exec(roles)
+		f.exec(db.Roles{Schema: "public", Worker: "bidder_e2e_worker", Reader: "bidder_e2e_reader"}.Grants())
+		f.worker = parameter(t, d.URL, "role", "bidder_e2e_worker")
+	}
+	return f
 }
 
-// call is a call of the program with only the database in its environment. A hundred of them may
-// want to connect at once, on a machine that is busy with other things.
+// roles makes the roles that all tests on a server share. Nobody can sign in with them: a session
+// takes them on.
+const roles = `DO $$ BEGIN
+	CREATE ROLE bidder_e2e_worker; CREATE ROLE bidder_e2e_reader;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$`
+
+// call is a call of the program with only the database in its environment, with no more rights
+// than the command should need. A hundred of them may want to connect at once, on a machine that
+// is busy with other things.
 func (f *fixture) call(args ...string) call {
-	return call{args: args, env: []string{"DATABASE_URL=" + f.URL, "PGCONNECT_TIMEOUT=60"}}
+	address := f.worker
+	if len(args) > 0 && slices.Contains([]string{"migrate", "prune", "bench"}, args[0]) {
+		address = f.URL // it changes the schema or deletes history
+	}
+	return call{args: args, env: []string{"DATABASE_URL=" + address, "PGCONNECT_TIMEOUT=60"}}
 }
 
 // start starts such a call.

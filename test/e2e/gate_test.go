@@ -6,6 +6,7 @@ func (f *fixture) stallAt(jobID string) {
 	f.t.Helper()
 	f.exec(`
 		CREATE TABLE IF NOT EXISTS gate (opened boolean);
+		GRANT SELECT ON gate TO PUBLIC; -- the trigger runs as the worker
 		CREATE OR REPLACE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN
 			WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.005); END LOOP;

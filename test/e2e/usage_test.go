@@ -4,10 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/arbitrageai/bidder/db"
 )
 
 // TestWrongUsage: whatever is wrong before the work begins is exit code 2, and nothing is touched.
@@ -253,6 +256,13 @@ func TestHelp(t *testing.T) {
 	}
 	if r := (call{args: []string{"--version"}}).run(t).want(t, 0); !strings.HasPrefix(r.stdout, "bidder ") {
 		t.Errorf("the version is %q", r.stdout)
+	}
+	built := decode[struct {
+		Version, Go, Platform string
+		Schema                uint
+	}](t, call{args: []string{"version", "-o", "json"}}.run(t).want(t, 0))
+	if built.Version == "" || built.Go != runtime.Version() || built.Platform != runtime.GOOS+"/"+runtime.GOARCH || built.Schema != db.LatestVersion() {
+		t.Errorf("built: %+v", built)
 	}
 	direct, about := (call{args: []string{"bids", "show", "--help"}}).run(t).want(t, 0), (call{args: []string{"help", "bids", "show"}}).run(t).want(t, 0)
 	if about.stdout != direct.stdout || about.stderr != "" {

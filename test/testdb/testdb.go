@@ -59,6 +59,9 @@ type DB struct {
 	pools []*pgxpool.Pool // that Pool made
 }
 
+// Pooled says whether [DB.URL] leads through PgBouncer.
+func (d *DB) Pooled() bool { return d.bounced }
+
 type options struct {
 	empty     bool
 	pgBouncer bool

@@ -187,12 +187,12 @@ func ensureImage(ctx context.Context, pool *dockertest.Pool, image string) (stri
 	if _, err := pool.Client.InspectImage(image); err == nil {
 		return image, nil
 	}
-	root, err := moduleRoot()
+	script, err := imagesScript()
 	if err != nil {
 		return "", err
 	}
 	var complaints bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "test", "images.sh"), image)
+	cmd := exec.CommandContext(ctx, script, image)
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
 	if err != nil {
@@ -202,18 +202,20 @@ func ensureImage(ctx context.Context, pool *dockertest.Pool, image string) (stri
 	return strings.TrimSpace(string(out)), nil
 }
 
-// moduleRoot is the directory of go.mod: tests run below it.
-func moduleRoot() (string, error) {
+// imagesScript is the path of test/images.sh: tests run below the directory that has it, in
+// this module or in one of their own.
+func imagesScript() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
+		return "", fmt.Errorf("find test/images.sh: %w", err)
 	}
 	for dir := start; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
+		script := filepath.Join(dir, "test", "images.sh")
+		if _, err := os.Stat(script); err == nil {
+			return script, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("find the module: no go.mod in %s or above", start)
+			return "", fmt.Errorf("find test/images.sh: it is in no directory above %s", start)
 		}
 	}
 }
