@@ -132,7 +132,9 @@ func takeCandidates(dueBy time.Time, place *time.Time, n int, taken *int) take {
 		}
 		*taken = len(rows)
 		before := *place
-		key := func(row queries.TakeCandidatesRow) posting.Key { return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID} }
+		key := func(row queries.TakeCandidatesRow) posting.Key {
+			return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+		}
 		slices.SortFunc(rows, func(x, y queries.TakeCandidatesRow) int { return key(x).Compare(key(y)) })
 		b.attempts = make([]Attempt, 0, len(rows))
 		for _, row := range rows {
