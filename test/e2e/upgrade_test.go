@@ -80,7 +80,7 @@ func TestRollingUpgrade(t *testing.T) {
 	m.wantLive(len(jobIDs))
 	m.wantCount(len(jobIDs), "bids")
 	m.wantCalls(sandbox.Place, len(jobIDs))
-	if got, want := read[int](m.fixture, "SELECT version FROM schema_migrations"), int(db.LatestVersion()); got != want { //nolint:gosec // a small number
+	if got, want := read[int](m.fixture, "SELECT version FROM schema_migrations"), int(db.LatestVersion()); got != want {
 		t.Errorf("the schema is at %d, want %d", got, want)
 	}
 }
