@@ -162,6 +162,9 @@ func TestCapsRace(t *testing.T) {
 	dueBy := read[time.Time](t, f, "SELECT clock_timestamp() + interval '10 seconds'")
 	made := make([][]Attempt, 16)
 	concurrently(len(made), func(i int) { made[i] = f.drained(t, f.claimer(), dueBy, 3+i) })
+	// On a busy machine some may not have got at the caps by then, and are left for later.
+	f.exec(t, "UPDATE candidates SET not_before = clock_timestamp()")
+	made = append(made, pass(t, f.claimer(), PassOptions{}))
 
 	live := func(marketplace, currency string) int {
 		return f.count(t, "bids WHERE marketplace = $1 AND ($2 = '' OR currency = $2)", marketplace, currency)
