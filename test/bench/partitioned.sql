@@ -14,7 +14,10 @@ BEGIN
             SELECT pg_get_triggerdef(t.oid) FROM pg_trigger AS t
             WHERE t.tgrelid = of_table::regclass AND NOT t.tgisinternal ORDER BY t.tgname)
             || ARRAY(SELECT pg_get_indexdef(i.indexrelid) FROM pg_index AS i
-                WHERE i.indrelid = of_table::regclass ORDER BY i.indexrelid);
+                WHERE i.indrelid = of_table::regclass ORDER BY i.indexrelid)
+            || ARRAY(SELECT DISTINCT format('CREATE VIEW %s AS %s', r.ev_class::regclass, pg_get_viewdef(r.ev_class)) FROM pg_depend AS d
+                JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = of_table::regclass);
         EXECUTE format('CREATE TABLE whole (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS) PARTITION BY HASH (marketplace, job_id)', of_table);
         EXECUTE format('DROP TABLE %I CASCADE', of_table);
         EXECUTE format('ALTER TABLE whole RENAME TO %I', of_table);
