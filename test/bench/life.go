@@ -67,7 +67,7 @@ func steps() []step {
 	}
 	const due = "UPDATE bids SET checked_at = clock_timestamp() - interval '2 hours'"
 	return []step{
-		{name: "ingest", done: "SELECT count(*) FROM candidates", do: func(ctx context.Context, b *bench, pool *pgxpool.Pool, n int) error {
+		{name: "ingest", done: "SELECT count(*) FROM candidates", do: func(ctx context.Context, b *bench, pool *pgxpool.Pool, _ int) error {
 			lines := filepath.Join(b.dir, "life.ndjson")
 			file, err := os.Open(lines)
 			if err != nil {
