@@ -57,8 +57,12 @@ func (b *bench) claimOnTop(ctx context.Context, d *database) (sample, error) {
 	if err := errors.Join(d.seed(ctx, freshFrom, n, true), d.settle(ctx)); err != nil {
 		return sample{}, err
 	}
+	before, err := d.costs(ctx)
+	if err != nil {
+		return sample{}, err
+	}
 	s, err := drain(ctx, d.pool, claimWorkers, batchSize)
-	return s, errors.Join(err, d.claimed(ctx, int(live)+n),
+	return s, errors.Join(err, d.spent(ctx, &s, before), d.claimed(ctx, int(live)+n),
 		d.exec(ctx, "SET session_replication_role = replica"), // a live bid cannot be deleted otherwise
 		d.exec(ctx, "DELETE FROM bids WHERE job_id >= 'job-100000000'"),
 		d.exec(ctx, "DELETE FROM postings WHERE job_id >= 'job-100000000'"),

@@ -23,6 +23,7 @@ type sizes struct {
 	ingest                            int // postings
 	deliveries                        int
 	starts                            int
+	life, partitioned                 int // bids; old bids
 	soak                              int // seconds
 }
 
@@ -30,7 +31,7 @@ func full() sizes {
 	return sizes{
 		batched: 60_000, single: 30_000, contended: 8_000, peers: 20_000, processes: 100_000,
 		history: 5_000_000, decided: 1_000_000, live: 1_000_000, claims: 60_000, ingest: 1_000_000,
-		deliveries: 6_000, starts: 20, soak: 600,
+		deliveries: 6_000, starts: 20, life: 6_000, partitioned: 500_000, soak: 600,
 	}
 }
 
@@ -38,7 +39,7 @@ func quick() sizes {
 	return sizes{
 		batched: 12_000, single: 6_000, contended: 1_600, peers: 2_400, processes: 10_000,
 		history: 100_000, decided: 20_000, live: 20_000, claims: 12_000, ingest: 20_000,
-		deliveries: 1_000, starts: 5, soak: 10,
+		deliveries: 1_000, starts: 5, life: 2_000, partitioned: 50_000, soak: 10,
 	}
 }
 
@@ -101,6 +102,6 @@ func run(ctx context.Context) error {
 func rows() []row {
 	return []row{
 		batched(), callers(), contended(), peers(), processes(), history(), emptyPass(), latency(),
-		ingest(), wal(), deliveries(), starting(), soak(),
+		ingest(), wal(), deliveries(), starting(), life(), partitioned(), soak(),
 	}
 }
