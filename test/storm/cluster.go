@@ -33,7 +33,7 @@ type cluster struct {
 func settings(name string) []string {
 	var args []string
 	for _, setting := range []string{
-		"cluster_name=" + name, "wal_log_hints=on", "primary_slot_name=standby", "max_slot_wal_keep_size=2GB", "wal_keep_size=512MB",
+		"cluster_name=" + name, "primary_slot_name=standby", "max_slot_wal_keep_size=2GB", "wal_keep_size=512MB",
 		"wal_receiver_timeout=5s", "wal_sender_timeout=5s", "wal_retrieve_retry_interval=500ms", "shared_buffers=64MB",
 	} {
 		args = append(args, "-c", setting)
@@ -44,6 +44,7 @@ func settings(name string) []string {
 func (c *cluster) server(name string) []string {
 	return append([]string{
 		"--volume", c.engine.of(name) + ":" + dataDir, "--env", "PGDATA=" + dataDir, "--env", "POSTGRES_PASSWORD=" + password,
+		"--env", "POSTGRES_INITDB_ARGS=--data-checksums", // pg_rewind needs them
 		"--shm-size", "128m", c.image, "postgres",
 	}, settings(name)...)
 }
@@ -96,9 +97,18 @@ func (c *cluster) copyPrimary(ctx context.Context) error {
 	return c.tool(ctx, fmt.Sprintf(`rm -rf "$PGDATA"/* && pg_basebackup -D "$PGDATA" -c fast -X stream -R -d '%s'`, c.source()))
 }
 
+// rewind takes back what an earlier primary has that the primary has not.
+func (c *cluster) rewind(ctx context.Context) error {
+	if err := c.exec(ctx, "CHECKPOINT"); err != nil { // else the primary may not tell yet that it was promoted
+		return err
+	}
+	return c.tool(ctx, fmt.Sprintf(`rm -f "$PGDATA"/postmaster.pid && pg_rewind -D "$PGDATA" -R --source-server='%s'`, c.source()))
+}
+
 // tool runs a command on the volume of the standby, which is down.
 func (c *cluster) tool(ctx context.Context, command string) error {
-	_, err := docker(ctx, "run", "--rm", "--label", c.engine.label(), "--network", c.engine.of("data"),
+	_, _ = docker(ctx, "rm", "--force", c.engine.of("tool")) // of a try that was given up
+	_, err := docker(ctx, "run", "--rm", "--name", c.engine.of("tool"), "--label", c.engine.label(), "--network", c.engine.of("data"),
 		"--volume", c.engine.of(c.standby)+":"+dataDir, "--env", "PGDATA="+dataDir, c.image, "bash", "-c",
 		`chown -R postgres "$PGDATA"; chmod 700 "$PGDATA"; exec setpriv --reuid=postgres --regid=postgres --init-groups bash -c "$0"`, command)
 	return err
@@ -200,22 +210,17 @@ func (c *cluster) follow(ctx context.Context, rewind bool) error {
 	if err := c.slot(ctx); err != nil {
 		return err
 	}
-	again := func(context.Context) error { return c.copyPrimary(ctx) }
-	if rewind {
-		again = func(ctx context.Context) error {
-			if err := c.exec(ctx, "CHECKPOINT"); err != nil { // else it may not tell yet that it was promoted
-				return err
-			}
-			return c.tool(ctx, fmt.Sprintf(`pg_rewind -D "$PGDATA" -R --source-server='%s'`, c.source()))
+	err := await(ctx, "rejoin", func(ctx context.Context) (bool, error) {
+		var err error
+		if rewind {
+			err = c.rewind(ctx)
+		} else {
+			err = c.copyPrimary(ctx)
 		}
-	}
-	if err := await(ctx, "rejoin", func(ctx context.Context) (bool, error) {
-		err := again(ctx)
-		if err != nil && rewind { // the links may have been cut, or it is too old for that
-			again = func(context.Context) error { return c.copyPrimary(ctx) }
-		}
+		rewind = false // it may be too old for that, or a link was cut: then a copy does
 		return err == nil, err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return c.engine.start(ctx, c.standby)
