@@ -25,10 +25,13 @@ func bugs() []bug {
 		},
 		{
 			"arm", "a POST is sent without being counted before",
-			[]patch{{
-				deliverySQL, `SET place_posts = b\.place_posts \+ 1,\s+first_post_at = [^\n]*\n\s+last_post_at = clock_timestamp\(\)((?s:.*?))RETURNING b\.id, b\.place_posts, b\.first_post_at`,
-				"SET place_posts = b.place_posts${1}RETURNING b.id, b.place_posts + 1 AS place_posts, clock_timestamp() AS first_post_at", 1,
-			}},
+			[]patch{
+				{
+					deliverySQL, `SET place_posts = b\.place_posts \+ 1,\s+first_post_at = [^\n]*\n\s+last_post_at = clock_timestamp\(\)((?s:.*?))RETURNING b\.id, b\.place_posts, b\.first_post_at`,
+					"SET place_posts = b.place_posts${1}RETURNING b.id, b.place_posts + 1 AS place_posts, clock_timestamp() AS first_post_at", 1,
+				},
+				{deliverySQL, `place_posts = b\.place_posts - (\$\d+)::integer`, "place_posts = b.place_posts - 0 * ${1}::integer", 2},
+			},
 			"",
 		},
 		{

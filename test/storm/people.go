@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/arbitrageai/bidder/pkg/marketplace"
@@ -41,6 +40,14 @@ func (s *storm) byHand(ctx context.Context, d dice) error {
 	if err != nil {
 		return nil // nothing to bid on
 	}
+	// They are slow, so that they meet.
+	var slow []string
+	for i := range 3 {
+		slow = append(slow, toDatabase((d.worker+i)%s.world.workers)...)
+	}
+	if err := s.world.links.latency(100*time.Millisecond+d.latency, slow...); err != nil {
+		return err
+	}
 	var people sync.WaitGroup
 	for i := range 3 {
 		people.Go(func() {
@@ -48,64 +55,76 @@ func (s *storm) byHand(ctx context.Context, d dice) error {
 		})
 	}
 	people.Wait()
-	return nil
+	return s.world.links.latency(0, slow...)
 }
 
-// ambush lies in wait where the protocol rests on its lease tokens: a worker's POST is refused, and
-// what it then says to the database is held up until another has taken over and sent the bid a second time.
+// ambush lies in wait where the protocol rests on its lease tokens: a worker's POST is refused, and what the worker
+// then says to the database is held up until another has taken over and sends the bid a second time.
 func (s *storm) ambush(ctx context.Context, d dice) error {
 	market, pool := s.world.markets[keyed], s.world.cluster.pool
 	ctx, cancel := context.WithTimeout(ctx, 2*lease+20*time.Second)
 	defer cancel()
-	for _, fault := range []sandbox.Fault{
-		{Do: sandbox.Slow, Op: sandbox.Place, MS: 700, Count: 12},
-		{Do: sandbox.Answer, Op: sandbox.Place, Status: 409, Code: marketplace.CodeJobClosed, Count: 12},
-	} {
-		if _, err := market.AddFault(ctx, fault); err != nil {
-			return nil // the marketplace is down
-		}
+	// Every other worker is a victim: those that say what they have to say in one message, which can arrive late as a
+	// whole. Beside the others one more pass goes on all the time, so that somebody takes over at once.
+	var held []string
+	for i := 0; i < s.world.workers; i += 2 {
+		held = append(held, toDatabase(i)...)
 	}
-	// Some bids are about to be refused.
-	var victims []uuid.UUID
-	for len(victims) == 0 {
-		rows, err := pool.Query(ctx, `SELECT id FROM bids WHERE marketplace = $1 AND delivery_state = 'leased' AND delivery_kind = 'place' AND place_posts = 1
-			AND last_post_at > clock_timestamp() - interval '600 ms'`, keyed)
-		if err == nil {
-			victims, _ = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	var helper sync.WaitGroup
+	defer helper.Wait()
+	defer cancel()
+	name := fmt.Sprintf("ambush-%d", d.number)
+	helper.Go(func() {
+		s.launch(ctx, 1+2*(d.second%(s.world.workers/2)), name, nil, nil, "/bidder", "run", "--every", "100ms")
+	})
+	faults := func(list ...sandbox.Fault) bool {
+		for _, fault := range list {
+			if _, err := market.AddFault(ctx, fault); err != nil {
+				return false // it is down: for this time it comes to nothing
+			}
 		}
-		if len(victims) == 0 && !sleep(ctx, 50*time.Millisecond) {
+		return true
+	}
+	if !faults(sandbox.Fault{Do: sandbox.Slow, Op: sandbox.Place, MS: 400, Count: 20},
+		sandbox.Fault{Do: sandbox.Answer, Op: sandbox.Place, Status: 409, Code: marketplace.CodeJobClosed, Count: 20}) {
+		return nil
+	}
+	since, err := read[time.Time](ctx, pool, "SELECT clock_timestamp()")
+	if err != nil {
+		return nil // there is no database: as above
+	}
+	victims := s.victims(ctx, `SELECT job_id FROM bids WHERE marketplace = $1 AND delivery_state = 'leased' AND delivery_kind = 'place' AND place_posts = 1
+		AND last_post_at > $2 LIMIT 12`, keyed, since)
+	if len(victims) == 0 {
+		return nil
+	}
+	if err := s.world.links.blackhole(true, held...); err != nil {
+		return err
+	}
+	sleep(ctx, time.Second) // by now they are refused
+	var second []sandbox.Fault
+	for _, job := range victims {
+		second = append(second, sandbox.Fault{Do: sandbox.Slow, Op: sandbox.Place, JobID: job, MS: 1200})
+	}
+	if market.Reset(ctx) == nil && faults(second...) {
+		// Until one is being sent again, or all said what they had to say: they were not among those that are held up.
+		s.victims(ctx, `SELECT 'now' FROM bids WHERE marketplace = $1 AND job_id = ANY($2) HAVING bool_or(delivery_state = 'leased' AND place_posts = 2)
+			OR NOT coalesce(bool_or(delivery_state IN ('leased', 'pending')), false)`, keyed, victims)
+	}
+	return s.world.links.blackhole(false, held...)
+}
+
+// victims waits until there are bids of a kind, and returns their postings.
+func (s *storm) victims(ctx context.Context, sql string, args ...any) []string {
+	for {
+		rows, err := s.world.cluster.pool.Query(ctx, sql, args...)
+		if err == nil {
+			if found, err := pgx.CollectRows(rows, pgx.RowTo[string]); err == nil && len(found) > 0 {
+				return found
+			}
+		}
+		if !sleep(ctx, 30*time.Millisecond) {
 			return nil
 		}
 	}
-	var all []string
-	for i := range s.world.workers {
-		all = append(all, toDatabase(i)...)
-	}
-	spared := toDatabase(d.second) // who takes over
-	held := all[:0:0]
-	for _, link := range all {
-		if !contains(spared, link) {
-			held = append(held, link)
-		}
-	}
-	return during(ctx, 0, func() error { return s.world.links.blackhole(true, held...) }, func() error {
-		if _, err := market.AddFault(ctx, sandbox.Fault{Do: sandbox.Slow, Op: sandbox.Place, MS: 1200, Count: 12}); err != nil {
-			cancel()
-		}
-		for {
-			took, _ := read[bool](ctx, pool, `SELECT EXISTS (SELECT FROM bids WHERE id = ANY($1) AND delivery_state = 'leased' AND place_posts = 2)`, victims)
-			if took || !sleep(ctx, 50*time.Millisecond) {
-				return s.world.links.blackhole(false, held...)
-			}
-		}
-	})
-}
-
-func contains(list []string, wanted string) bool {
-	for _, item := range list {
-		if item == wanted {
-			return true
-		}
-	}
-	return false
 }

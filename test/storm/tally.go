@@ -47,7 +47,7 @@ func (t *tally) claims(run uuid.UUID, outcomes map[string]int64) {
 }
 
 // hand takes what a command of a person came to.
-func (t *tally) hand(out []byte, _ int) {
+func (t *tally) hand(out []byte, _ bool, _ int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.byHand++
@@ -99,6 +99,8 @@ func exitName(code int) string {
 	switch code {
 	case 0:
 		return "0 done"
+	case 2:
+		return "2 interrupted before it began"
 	case 3:
 		return "3 done, something for a person"
 	case 4:

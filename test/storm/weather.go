@@ -102,7 +102,7 @@ func (s *storm) lanes() []lane {
 		{"network 1", 1500 * time.Millisecond, s.network()},
 		{"network 2", 2500 * time.Millisecond, s.network()},
 		{"replication", 8 * time.Second, s.replication()},
-		{"database", 12 * time.Second, s.database()},
+		{"database", 20 * time.Second, s.database()},
 		{"marketplaces", 400 * time.Millisecond, []event{{"a fault of a marketplace", 1, func(ctx context.Context, d dice) error {
 			return s.market(d).add(ctx, d.fault)
 		}}}},
@@ -113,8 +113,9 @@ func (s *storm) lanes() []lane {
 			}
 			return s.world.engine.start(context.WithoutCancel(ctx), name)
 		}}}},
-		{"people", 2 * time.Second, []event{{"ask for a withdrawal", 3, s.withdraw}, {"bid by hand, three at once", 1, s.byHand}}},
-		{"ambushes", 5 * time.Second, []event{{"ambush a refusal", 1, s.ambush}}},
+		{"people who withdraw", 3 * time.Second, []event{{"ask for a withdrawal", 1, s.withdraw}}},
+		{"people who bid", 6 * time.Second, []event{{"bid by hand, three at once", 1, s.byHand}}},
+		{"ambushes", 12 * time.Second, []event{{"ambush a refusal", 1, s.ambush}}},
 	}
 }
 

@@ -110,7 +110,11 @@ func (w *world) databaseURL(worker int) string {
 	if w.bouncer && worker%2 == 0 {
 		return fmt.Sprintf("postgres://bidder_worker@link:%d/bidding?sslmode=disable&connect_timeout=3&default_query_exec_mode=exec", portBouncer+worker)
 	}
-	return fmt.Sprintf("postgres://bidder_worker:%s@link:%d,link:%d/bidding?sslmode=disable&connect_timeout=3&target_session_attrs=read-write", password, portA+worker, portB+worker)
+	dsn := fmt.Sprintf("postgres://bidder_worker:%s@link:%d,link:%d/bidding?sslmode=disable&connect_timeout=3&target_session_attrs=read-write", password, portA+worker, portB+worker)
+	if worker%2 == 0 {
+		dsn += "&default_query_exec_mode=exec"
+	}
+	return dsn
 }
 
 // configuration is the file of a worker.
