@@ -34,10 +34,10 @@ type Proxy struct {
 	mu       sync.Mutex
 	upstream string
 	closed   bool
-	open    chan struct{} // closed unless the line is a black hole
-	latency time.Duration
-	links   map[*link]struct{}
-	traps   []*trap
+	open     chan struct{} // closed unless the line is a black hole
+	latency  time.Duration
+	links    map[*link]struct{}
+	traps    []*trap
 }
 
 // trap waits for a marker from a client.

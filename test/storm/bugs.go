@@ -1,6 +1,6 @@
 package main
 
-// bug is a mistake that is made on purpose, to see that the storm finds it.
+// A mistake that is made on purpose, to see that the storm finds it.
 type bug struct {
 	name    string
 	about   string

@@ -61,7 +61,7 @@ func (c *checker) look(ctx context.Context) error {
 	}
 	for _, bid := range bids {
 		if bid.Status.IsLive() && isEnded[bid.BidID] {
-			c.s.violations.add("ended here, live there", "bid %s on %s", bid.BidID, bid.JobID)
+			c.s.violations.addf("ended here, live there", "bid %s on %s", bid.BidID, bid.JobID)
 		}
 	}
 	if err := c.armed(ctx); err != nil {
@@ -102,7 +102,7 @@ func (c *checker) market(ctx context.Context) ([]sandbox.Bid, error) {
 // overlaps checks that no two bids on a posting were ever live at the same time at the marketplace.
 func (c *checker) overlaps(bids []sandbox.Bid) {
 	for _, pair := range overlapping(bids) {
-		c.s.violations.add("two live bids at the marketplace", "%s: %s and %s", pair[0].JobID, pair[0].ExternalID, pair[1].ExternalID)
+		c.s.violations.addf("two live bids at the marketplace", "%s: %s and %s", pair[0].JobID, pair[0].ExternalID, pair[1].ExternalID)
 	}
 }
 
@@ -137,7 +137,7 @@ func (c *checker) armed(ctx context.Context) error {
 	}
 	for id, posts := range c.posts {
 		if posts > armed[id] {
-			c.s.violations.add("sent without being armed", "bid %s: %d POSTs, armed %d times", id, posts, armed[id])
+			c.s.violations.addf("sent without being armed", "bid %s: %d POSTs, armed %d times", id, posts, armed[id])
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (c *checker) none(ctx context.Context, queries map[string]string) error {
 			return fmt.Errorf("%s: %w", promise, err)
 		}
 		for _, text := range found[:min(len(found), 10)] {
-			c.s.violations.add(promise, "%s (%d in all)", text, len(found))
+			c.s.violations.addf(promise, "%s (%d in all)", text, len(found))
 		}
 	}
 	return nil
@@ -211,7 +211,7 @@ func (c *checker) nothingLost(ctx context.Context) error {
 	}
 	for n := range c.s.feed.total {
 		if marketplace, jobID := job(n); !is[marketplace+" "+jobID] {
-			c.s.violations.add("a posting was lost", "%s %s", marketplace, jobID)
+			c.s.violations.addf("a posting was lost", "%s %s", marketplace, jobID)
 		}
 	}
 	c.s.tally.mu.Lock()
@@ -222,12 +222,12 @@ func (c *checker) nothingLost(ctx context.Context) error {
 			return err
 		}
 		if n < outcomes["claimed"] {
-			c.s.violations.add("a claim was lost", "run %s said %d, there are %d", run, outcomes["claimed"], n)
+			c.s.violations.addf("a claim was lost", "run %s said %d, there are %d", run, outcomes["claimed"], n)
 		}
 	}
 	for id := range c.s.tally.bids {
 		if n, err := read[int64](ctx, c.s.world.cluster.pool, `SELECT count(*) FROM bids WHERE id = $1::text::uuid`, id); err != nil || n != 1 {
-			c.s.violations.add("a claim was lost", "bid %s: %v", id, cmp.Or(err, errNotYet))
+			c.s.violations.addf("a claim was lost", "bid %s: %v", id, cmp.Or(err, errNotYet))
 		}
 	}
 	return nil
@@ -257,7 +257,7 @@ func (c *checker) agree(ctx context.Context) error {
 			return nil
 		}
 		if there[external].BidID != id {
-			c.s.violations.add("live here, not there", "bid %s on %s as %s", id, key, external)
+			c.s.violations.addf("live here, not there", "bid %s on %s as %s", id, key, external)
 		}
 		delete(there, external)
 		return nil
@@ -267,7 +267,7 @@ func (c *checker) agree(ctx context.Context) error {
 	}
 	for _, bid := range there {
 		if !reviewed[bid.Marketplace+" "+bid.JobID] {
-			c.s.violations.add("live there, not here", "bid %s on %s %s as %s", bid.BidID, bid.Marketplace, bid.JobID, bid.ExternalID)
+			c.s.violations.addf("live there, not here", "bid %s on %s %s as %s", bid.BidID, bid.Marketplace, bid.JobID, bid.ExternalID)
 		}
 	}
 	return nil
@@ -298,7 +298,7 @@ func (c *checker) gone(ctx context.Context, sql string) error {
 		return len(found) == 0, err
 	})
 	for _, text := range found {
-		c.s.violations.add("left behind", "%s", text)
+		c.s.violations.addf("left behind", "%s", text)
 		err = nil
 	}
 	return err

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,7 +66,7 @@ func (c *cluster) start(ctx context.Context) error {
 		return err
 	}
 	// The official image lets nobody replicate.
-	if _, err := docker(ctx, "exec", c.engine.of(c.primary), "bash", "-c", `echo 'host replication all all scram-sha-256' >>"$PGDATA/pg_hba.conf"`); err != nil {
+	if _, err := docker(ctx, "exec", c.engine.of(c.primary), "bash", "-c", `echo 'host replication postgres all scram-sha-256' >>"$PGDATA/pg_hba.conf"`); err != nil {
 		return err
 	}
 	if err := c.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
@@ -228,14 +230,7 @@ func (c *cluster) follow(ctx context.Context, rewind bool) error {
 
 // open returns a pool to whichever server is the primary, past all links.
 func open(ctx context.Context, database string, hosts ...string) (*pgxpool.Pool, error) {
-	dsn := "postgres://postgres:" + password + "@"
-	for i, host := range hosts {
-		if i > 0 {
-			dsn += ","
-		}
-		dsn += host
-	}
-	dsn += "/" + database + "?sslmode=disable&target_session_attrs=read-write&connect_timeout=5&pool_max_conns=8&pool_max_conn_idle_time=10s&default_query_exec_mode=exec"
+	dsn := "postgres://postgres:" + password + "@" + strings.Join(hosts, ",") + "/" + database + "?sslmode=disable&target_session_attrs=read-write&connect_timeout=5&pool_max_conns=8&pool_max_conn_idle_time=10s&default_query_exec_mode=exec"
 	pool, err := pgxpool.New(ctx, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open a pool: %w", err)
@@ -269,7 +264,7 @@ func orNotYet(err error) error {
 	return err
 }
 
-var errNotYet = fmt.Errorf("not yet")
+var errNotYet = errors.New("not yet")
 
 // read reads one value from the primary.
 func read[T any](ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) (T, error) {

@@ -96,7 +96,7 @@ func removeLeftovers(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, pid := range strings.Fields(out) {
+	for pid := range strings.FieldsSeq(out) {
 		if n, err := strconv.Atoi(pid); err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
 			errs = append(errs, removeLabelled(ctx, label+"="+pid))
 		}

@@ -122,7 +122,7 @@ func parse() (options, error) {
 type storm struct {
 	options
 
-	ctx        context.Context // ends when the storm is called off
+	ctx        context.Context //nolint:containedctx // ends when the storm is called off
 	callOff    context.CancelCauseFunc
 	dir        string // logs and programs
 	world      world
@@ -256,7 +256,7 @@ func (s *storm) settle(c *checker) error {
 			left, since = n, time.Now()
 		}
 		if time.Since(since) > patience {
-			s.violations.add("stuck", "%d things are still to be done, and nothing changes", left)
+			s.violations.addf("stuck", "%d things are still to be done, and nothing changes", left)
 			return nil
 		}
 		sleep(s.ctx, time.Second)

@@ -122,7 +122,7 @@ type violations struct {
 	first func()
 }
 
-func (v *violations) add(promise, format string, args ...any) {
+func (v *violations) addf(promise, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	text := promise + ": " + fmt.Sprintf(format, args...)

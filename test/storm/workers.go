@@ -24,6 +24,9 @@ type fate struct {
 	lasts time.Duration
 }
 
+// longestPass is after how long a pass counts as hanging. One that has all of a long storm to deliver takes a while.
+const longestPass = 20 * time.Minute
+
 const (
 	fateNone       = ""
 	fateKill       = "kill a worker"
@@ -97,7 +100,7 @@ func (s *storm) pass(ctx context.Context, n int, name string, f fate, every bool
 	// Nothing that a storm does is an internal error, or wrong usage. What is interrupted before it has begun ends with
 	// 2, too, as the first process of a container, and says nothing.
 	if s.bug.name == "" && (code == 1 || code == 2 && said) {
-		s.violations.add("a pass failed", "exit code %d, see worker-%d.log", code, n)
+		s.violations.addf("a pass failed", "exit code %d, see worker-%d.log", code, n)
 	}
 	s.claimed(out)
 }
@@ -145,7 +148,7 @@ func (s *storm) launch(ctx context.Context, n int, name string, input []byte, mo
 	}, more...)
 	args = append(append(args, s.world.environment(n)...), s.world.engine.of("bidder"))
 	// A pass that hangs would hold the storm up for ever.
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errHangs)
+	ctx, cancel := context.WithTimeoutCause(ctx, longestPass, errHangs)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker", append(args, command...)...)
 	cmd.Cancel = func() error {
@@ -157,7 +160,7 @@ func (s *storm) launch(ctx context.Context, n int, name string, input []byte, mo
 	err := cmd.Run()
 	code = cmd.ProcessState.ExitCode()
 	if errors.Is(context.Cause(ctx), errHangs) {
-		s.violations.add("stuck", "%s was still running after %s", strings.Join(command, " "), patience)
+		s.violations.addf("stuck", "%s was still running after %s", strings.Join(command, " "), longestPass)
 	}
 	s.log(n, name, command, code, err, stderr.Bytes())
 	return stdout.Bytes(), stderr.Len() > 0, code
