@@ -10,7 +10,7 @@ IMAGE ?= bidder:$(VERSION)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## build bin/bidder
@@ -47,6 +47,17 @@ fuzz: ## fuzz every parser that reads from outside, a minute each (TIME=10s)
 .PHONY: bench
 bench: ## measure bidder, raw statements and other tools, and write docs/benchmarks.md (an hour; QUICK=1: minutes, prints only)
 	cd test/bench && $(GO) run . -out ../../docs $(if $(QUICK),-quick) $(if $(ONLY),-only '$(ONLY)')
+
+.PHONY: storm
+storm: ## let everything go wrong on Docker networks, and check that nothing breaks (SEED=, DURATION=2m, POSTINGS=2000, WORKERS=4)
+	$(GO) build -o bin/storm ./test/storm
+	@if ! docker version >/dev/null 2>&1; then echo 'storm: SKIPPED, there is no Docker'; exit 0; fi; \
+	bin/storm $(if $(SEED),-seed $(SEED)) $(if $(DURATION),-duration $(DURATION)) $(if $(POSTINGS),-postings $(POSTINGS)) $(if $(WORKERS),-workers $(WORKERS))
+
+.PHONY: storm-bugs
+storm-bugs: ## seed three bugs, one after the other, and have the storm find each
+	$(GO) build -o bin/storm ./test/storm
+	for bug in index arm token; do bin/storm -bug $$bug -duration 10m -postings 6000 $(if $(SEED),-seed $(SEED)) $(if $(WORKERS),-workers $(WORKERS)) || exit 1; done
 
 .PHONY: generate
 generate: $(TOOLS)/sqlc ## generate the Go of db/queries

@@ -32,7 +32,8 @@ func main() {
 }
 
 // withSignals returns a context that SIGINT and SIGTERM cancel with the signal as its
-// cause. A second signal ends the process at once.
+// cause. A second signal ends the process at once, by an exit: as the first process of a
+// container it cannot die of a signal, and Go would have it exit with 2, wrong usage.
 func withSignals(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
@@ -40,12 +41,15 @@ func withSignals(ctx context.Context) (context.Context, func()) {
 	go func() {
 		select {
 		case received := <-signals:
-			signal.Stop(signals)
 			if number, ok := received.(syscall.Signal); ok {
 				cancel(interruption{number})
 				fmt.Fprintln(os.Stderr, "bidder: ending what is under way; interrupt again to stop at once")
 			}
 		case <-ctx.Done():
+			return
+		}
+		if number, ok := (<-signals).(syscall.Signal); ok {
+			os.Exit(codeSignal + int(number))
 		}
 	}()
 	return ctx, func() { signal.Stop(signals); cancel(nil) }

@@ -17,14 +17,14 @@ import (
 )
 
 func (a *app) sandboxCommand() *cobra.Command {
-	var listen string
+	var listen, state string
 	var forgetful, duplicates, anyProject bool
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "Run a local marketplace to try everything on",
 		Long: `Runs a marketplace that exists only here: it takes bids, shows them on a page, and fails
 as it is told. Marketplaces with the handler sandbox bid on it. What it holds is gone
-when it ends.
+when it ends, unless --state names a file to keep it in.
 
 It also speaks the Freelancer.com API, with some projects to find and to bid on. To
 have the handler freelancer call it instead of Freelancer.com:
@@ -55,21 +55,33 @@ where nobody knows what Freelancer.com does; see docs/sandbox.md.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--listen %s: %w", listen, err)}
 			}
-			server := sandbox.New(sandbox.Options{
+			server, err := openSandbox(sandbox.Options{
 				Rules: sandbox.Rules{Idempotent: !forgetful, NaturalKey: !duplicates}, Secrets: []config.Secret{sandbox.Secret()},
 				Freelancer: sandbox.FreelancerRules{Duplicates: duplicates, AnyProject: anyProject},
 				Observe:    a.showRequest,
-			})
+			}, state)
+			if err != nil {
+				return usageError{errors.Join(fmt.Errorf("--state: %w", err), listener.Close())}
+			}
 			fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
 			err = server.Serve(cmd.Context(), listener)
 			return errors.Join(err, context.Cause(cmd.Context())) // the signal, if it served until then
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", sandboxAddress, "address to listen on")
+	cmd.Flags().StringVar(&state, "state", "", "file that keeps the bids of connectors and the journal for the next start (default none)")
 	cmd.Flags().BoolVar(&forgetful, "forgetful", false, "ignore idempotency keys")
 	cmd.Flags().BoolVar(&duplicates, "duplicates", false, "take a second live bid on a posting")
 	cmd.Flags().BoolVar(&anyProject, "any-project", false, "let every project id exist at the Freelancer.com API, and be open")
 	return cmd
+}
+
+// openSandbox returns a sandbox that keeps its state in a file, if there is one.
+func openSandbox(opts sandbox.Options, state string) (*sandbox.Server, error) {
+	if state == "" {
+		return sandbox.New(opts), nil
+	}
+	return sandbox.Open(opts, state)
 }
 
 // showRequest prints a request that the sandbox has answered, or not.

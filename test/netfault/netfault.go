@@ -27,16 +27,17 @@ type Proxy struct {
 	// URL is the Postgres URL given to New, leading through the proxy, without TLS. It is empty if New got an address.
 	URL string
 
-	network, upstream string
-	listener          net.Listener
-	serving           sync.WaitGroup
+	network  string
+	listener net.Listener
+	serving  sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	open    chan struct{} // closed unless the line is a black hole
-	latency time.Duration
-	links   map[*link]struct{}
-	traps   []*trap
+	mu       sync.Mutex
+	upstream string
+	closed   bool
+	open     chan struct{} // closed unless the line is a black hole
+	latency  time.Duration
+	links    map[*link]struct{}
+	traps    []*trap
 }
 
 // trap waits for a marker from a client.
@@ -50,28 +51,54 @@ type trap struct {
 // ends with the test.
 func New(tb testing.TB, upstream string) *Proxy {
 	tb.Helper()
-	p := &Proxy{network: "tcp", upstream: upstream, open: make(chan struct{}), links: map[*link]struct{}{}}
-	close(p.open)
-
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	p, err := bind(tb.Context(), "127.0.0.1:0", upstream)
 	if err != nil {
-		tb.Fatalf("netfault: listen: %v", err)
+		tb.Fatalf("netfault: %v", err)
 	}
-	p.listener, p.Addr = listener, listener.Addr().String()
-
 	switch {
 	case strings.Contains(upstream, "://"):
 		if err := p.toPostgres(upstream); err != nil {
-			_ = listener.Close()
+			_ = p.listener.Close()
 			tb.Fatalf("netfault: %v", err)
 		}
 	case strings.HasPrefix(upstream, "/"):
 		p.network = "unix"
 	}
 	p.serving.Go(p.accept)
-	tb.Cleanup(p.close)
+	tb.Cleanup(p.Close)
 
 	return p
+}
+
+// Listen starts a proxy from an address of this machine to an upstream, both host:port, where there is no test with
+// which it would end. Close it after use.
+func Listen(ctx context.Context, address, upstream string) (*Proxy, error) {
+	p, err := bind(ctx, address, upstream)
+	if err != nil {
+		return nil, fmt.Errorf("netfault: %w", err)
+	}
+	p.serving.Go(p.accept)
+
+	return p, nil
+}
+
+func bind(ctx context.Context, address, upstream string) (*Proxy, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	p := &Proxy{network: "tcp", upstream: upstream, listener: listener, Addr: listener.Addr().String(), open: make(chan struct{}), links: map[*link]struct{}{}}
+	close(p.open)
+
+	return p, nil
+}
+
+// Redirect leads new connections to another upstream, and resets those that are open.
+func (p *Proxy) Redirect(upstream string) {
+	p.mu.Lock()
+	p.upstream = upstream
+	p.mu.Unlock()
+	p.Cut()
 }
 
 // Latency makes everything, in each direction, arrive later by d from now on. Zero ends it.
@@ -244,7 +271,10 @@ func (p *Proxy) serve(l *link) {
 	if !p.pass(l) {
 		return
 	}
-	server, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(context.Background(), p.network, p.upstream)
+	p.mu.Lock()
+	upstream := p.upstream
+	p.mu.Unlock()
+	server, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(context.Background(), p.network, upstream)
 	if err != nil || !l.connect(server) {
 		l.cut()
 
@@ -312,7 +342,8 @@ func (p *Proxy) current() []*link {
 	return links
 }
 
-func (p *Proxy) close() {
+// Close ends the proxy and all its connections.
+func (p *Proxy) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()

@@ -43,8 +43,9 @@ func (s *Server) routeAdmin(mux *http.ServeMux) {
 		})
 		writeJSON(w, http.StatusOK, listing[Bid]{bids})
 	})
-	mux.HandleFunc("GET /journal", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, listing[Entry]{s.Journal()})
+	mux.HandleFunc("GET /journal", func(w http.ResponseWriter, r *http.Request) {
+		after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64) // else all
+		writeJSON(w, http.StatusOK, listing[Entry]{s.journalAfter(after)})
 	})
 	mux.HandleFunc("GET /admin/faults", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()

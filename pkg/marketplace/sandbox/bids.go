@@ -76,12 +76,8 @@ func (s *Server) SetStatus(externalID string, status marketplace.Status) error {
 }
 
 func (s *Server) change(bid *Bid, status marketplace.Status) {
-	bid.Status, bid.UpdatedAt = status, time.Now()
-	if job := (pair{bid.Marketplace, bid.JobID}); bid.Status.IsLive() {
-		s.live[job] = bid
-	} else if s.live[job] == bid {
-		delete(s.live, job)
-	}
+	s.show(bid, status, time.Now())
+	s.save(record{Bid: bid})
 }
 
 // message is the body of placements and withdrawals.
@@ -183,16 +179,9 @@ func (s *Server) place(c *call) reply {
 	if lag != nil {
 		bid.VisibleAt = now.Add(lag.delay())
 	}
-	s.bids = append(s.bids, bid)
-	s.byID[pair{c.entry.Marketplace, bid.ExternalID}], s.live[job] = bid, bid
-	if s.byKey[key] == nil {
-		s.byKey[key] = bid
-	}
+	answer := s.store(bid, sum)
 	c.entry.ExternalID, c.entry.Stored = bid.ExternalID, true
-	answer := reply{status: http.StatusCreated, body: map[string]any{
-		"external_bid_id": bid.ExternalID, "status": bid.Status, "placed_at": now.UTC().Format(time.RFC3339Nano),
-	}, noID: map[string]any{"status": bid.Status}}
-	s.keys[key] = &keyed{sum: sum, answer: answer, bid: bid.ExternalID}
+	s.save(record{Bid: bid, Sum: sum[:]})
 	return answer
 }
 
@@ -226,7 +215,7 @@ func (s *Server) withdraw(c *call) reply {
 	case bid.Status != marketplace.Submitted:
 		return problem(http.StatusConflict, marketplace.CodeJobClosed, "the bid is "+string(bid.Status))
 	}
-	s.change(bid, marketplace.Withdrawn)
 	bid.WithdrawReason, c.entry.Stored = c.message.Data.Reason, true
+	s.change(bid, marketplace.Withdrawn)
 	return reply{status: http.StatusOK, body: map[string]any{"status": bid.Status}}
 }

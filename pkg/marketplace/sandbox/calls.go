@@ -112,6 +112,9 @@ func (s *Server) operation(p protocol, op Op, handle func(*call) reply) http.Han
 				e.State = Dropped
 			}
 		})
+		if c.entry.State == Dropped { // also where it could not be written down
+			answer = reply{}
+		}
 		answer.write(w)
 	}
 }
@@ -125,6 +128,7 @@ func (s *Server) receive(p protocol, op Op, r *http.Request, body []byte) *call 
 	}}
 	p.read(c)
 	s.journal = append(s.journal, c.entry)
+	s.save(record{Entry: c.entry})
 	return c
 }
 

@@ -50,11 +50,15 @@ type Entry struct {
 }
 
 // Journal returns all requests of marketplaces' callers so far, not those of administration.
-func (s *Server) Journal() []Entry {
+func (s *Server) Journal() []Entry { return s.journalAfter(0) }
+
+// journalAfter returns the requests since the one of that number.
+func (s *Server) journalAfter(seq int64) []Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entries := make([]Entry, len(s.journal))
-	for i, entry := range s.journal {
+	rest := s.journal[min(max(seq, 0), int64(len(s.journal))):]
+	entries := make([]Entry, len(rest))
+	for i, entry := range rest {
 		entries[i] = *entry
 		entries[i].Faults = append([]string{}, entry.Faults...)
 	}
@@ -66,6 +70,9 @@ func (s *Server) note(entry *Entry, change func(*Entry)) {
 	s.mu.Lock()
 	running := entry.EndedAt == nil
 	change(entry)
+	if s.save(record{Entry: entry}); s.unsaved != nil {
+		entry.State, entry.Status = Dropped, 0
+	}
 	ended := *entry
 	ended.Faults = append([]string{}, entry.Faults...)
 	s.mu.Unlock()

@@ -28,9 +28,12 @@ func (r Remote) Bids(ctx context.Context) ([]Bid, error) {
 }
 
 // Journal returns all requests.
-func (r Remote) Journal(ctx context.Context) ([]Entry, error) {
+func (r Remote) Journal(ctx context.Context) ([]Entry, error) { return r.JournalAfter(ctx, 0) }
+
+// JournalAfter returns the requests since the one of that number.
+func (r Remote) JournalAfter(ctx context.Context, seq int64) ([]Entry, error) {
 	var entries listing[Entry]
-	err := r.call(ctx, http.MethodGet, "/journal", nil, &entries)
+	err := r.call(ctx, http.MethodGet, "/journal?after="+strconv.FormatInt(seq, 10), nil, &entries)
 	return entries.Items, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -84,6 +85,9 @@ type Server struct {
 	changed chan struct{} // closed at the next change of held
 
 	freelancer *freelancer
+
+	state   *os.File // nil: what it holds is gone when it ends
+	unsaved error    // why the state is not written any more
 }
 
 // pair is a marketplace and something of it.
@@ -128,10 +132,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	})
 	defer stop()
 	defer s.Close()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve sandbox: %w", err)
+	err := server.Serve(listener)
+	if errors.Is(err, http.ErrServerClosed) {
+		return s.closeState()
 	}
-	return nil
+	return errors.Join(fmt.Errorf("serve sandbox: %w", err), s.closeState())
 }
 
 // Close drops the requests that are held.

@@ -38,7 +38,24 @@ type setup struct {
 func start(tb testing.TB, opts sandbox.Options) setup {
 	tb.Helper()
 	opts.Secrets = []config.Secret{sandbox.Secret()}
-	s := setup{Server: sandbox.New(opts)}
+	return serve(tb, sandbox.New(opts))
+}
+
+// open is start, with the state of a file.
+func open(tb testing.TB, path string) setup {
+	tb.Helper()
+	opts := reliable()
+	opts.Secrets = []config.Secret{sandbox.Secret()}
+	server, err := sandbox.Open(opts, path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return serve(tb, server)
+}
+
+func serve(tb testing.TB, sandboxed *sandbox.Server) setup {
+	tb.Helper()
+	s := setup{Server: sandboxed}
 	server := httptest.NewServer(s.Server)
 	tb.Cleanup(server.Close)
 	tb.Cleanup(s.Close) // before, so that nothing is held
