@@ -523,20 +523,25 @@ func TestCapsOneAtATime(t *testing.T) {
 	f.rules.Caps = everywhere(Caps{BidsPerDay: number(300)})
 	f.cacheNow(t, jobs(3)...)
 	locked := 0
+	tight := make(chan struct{}, 3)
 	c := f.claimer(func(c *Claimer) {
 		c.after = func(step string) {
-			if step == "spending locked" {
+			switch step {
+			case "tight":
+				tight <- struct{}{}
+			case "spending locked":
 				locked++
 			}
 		}
 	})
 	want(t, "cuts", verdict(attempt(t, c, jobs(1)[0], AttemptOptions{})), "claimed")
+	<-tight
 	cuts := c.cuts
 	c.cuts = nil
 	c.deciding <- struct{}{}
 	done := make(chan Attempt)
 	go func() { done <- attempt(t, c, jobs(2)[1], AttemptOptions{}) }()
-	eventually(t, "it waits", func() bool { return f.count(t, idleInTransaction+" AND query LIKE '%name: Judge %'") == 1 })
+	<-tight // it has seen no shares
 	c.remember(cuts)
 	<-c.deciding
 	want(t, "from a share", verdict(<-done), "claimed")

@@ -89,6 +89,7 @@ func (c *Claimer) tight(needs map[meter]need, exact bool) (counted []meter, all 
 func (c *Claimer) decideExactly(
 	ctx context.Context, q *queries.Queries, b *batch, needs map[meter]need, judgedAt time.Time,
 ) (map[meter]bool, error) {
+	c.after("tight")
 	select {
 	case c.deciding <- struct{}{}:
 	case <-ctx.Done():
