@@ -132,6 +132,7 @@ type storm struct {
 	calm       atomic.Bool // nothing goes wrong any more
 	done       atomic.Bool // nothing is left to be done
 	logs       sync.Mutex
+	ambushed   sync.RWMutex // held for writing while an ambush is laid
 }
 
 func newStorm(ctx context.Context, o options) (*storm, error) {

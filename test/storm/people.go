@@ -61,6 +61,8 @@ func (s *storm) byHand(ctx context.Context, d dice) error {
 // ambush lies in wait where the protocol rests on its lease tokens: a worker's POST is refused, and what the worker
 // then says to the database is held up until another has taken over and sends the bid a second time.
 func (s *storm) ambush(ctx context.Context, d dice) error {
+	s.ambushed.Lock()
+	defer s.ambushed.Unlock()
 	market, pool := s.world.markets[keyed], s.world.cluster.pool
 	ctx, cancel := context.WithTimeout(ctx, 2*lease+20*time.Second)
 	defer cancel()
@@ -93,29 +95,28 @@ func (s *storm) ambush(ctx context.Context, d dice) error {
 	if err != nil {
 		return nil // there is no database: as above
 	}
-	victims := s.victims(ctx, `SELECT job_id FROM bids WHERE marketplace = $1 AND delivery_state = 'leased' AND delivery_kind = 'place' AND place_posts = 1
-		AND last_post_at > $2 LIMIT 12`, keyed, since)
-	if len(victims) == 0 {
-		return nil
-	}
+	const victims = `SELECT job_id FROM bids WHERE marketplace = $1 AND delivery_state = 'leased' AND delivery_kind = 'place' AND place_posts = 1 AND last_post_at > $2`
+	s.jobs(ctx, victims, keyed, since)
+	sleep(ctx, 100*time.Millisecond) // some more, perhaps
 	if err := s.world.links.blackhole(true, held...); err != nil {
 		return err
 	}
+	caught := s.jobs(ctx, victims, keyed, since)
 	sleep(ctx, time.Second) // by now they are refused
 	var second []sandbox.Fault
-	for _, job := range victims {
+	for _, job := range caught {
 		second = append(second, sandbox.Fault{Do: sandbox.Slow, Op: sandbox.Place, JobID: job, MS: 1200})
 	}
 	if market.Reset(ctx) == nil && faults(second...) {
 		// Until one is being sent again, or all said what they had to say: they were not among those that are held up.
-		s.victims(ctx, `SELECT 'now' FROM bids WHERE marketplace = $1 AND job_id = ANY($2) HAVING bool_or(delivery_state = 'leased' AND place_posts = 2)
-			OR NOT coalesce(bool_or(delivery_state IN ('leased', 'pending')), false)`, keyed, victims)
+		s.jobs(ctx, `SELECT 'now' FROM bids WHERE marketplace = $1 AND job_id = ANY($2) HAVING bool_or(delivery_state = 'leased' AND place_posts = 2)
+			OR NOT coalesce(bool_or(delivery_state IN ('leased', 'pending')), false)`, keyed, caught)
 	}
 	return s.world.links.blackhole(false, held...)
 }
 
-// victims waits until there are bids of a kind, and returns their postings.
-func (s *storm) victims(ctx context.Context, sql string, args ...any) []string {
+// jobs waits until there are bids of a kind, and returns their postings.
+func (s *storm) jobs(ctx context.Context, sql string, args ...any) []string {
 	for {
 		rows, err := s.world.cluster.pool.Query(ctx, sql, args...)
 		if err == nil {

@@ -15,6 +15,7 @@ import (
 type lane struct {
 	name   string
 	pause  time.Duration // before each event, half as long to one and a half times
+	waits  bool          // for the end of an ambush, which would come to nothing otherwise
 	events []event
 }
 
@@ -62,7 +63,14 @@ func (s *storm) blow(ctx context.Context, l lane) {
 		if !sleep(ctx, pause) {
 			return
 		}
-		if err := e.do(ctx, d); err != nil {
+		if l.waits {
+			s.ambushed.RLock()
+		}
+		err := e.do(ctx, d)
+		if l.waits {
+			s.ambushed.RUnlock()
+		}
+		if err != nil {
 			if s.ctx.Err() == nil {
 				s.fail(fmt.Errorf("%s: %w", e.kind, err))
 			}
@@ -99,23 +107,23 @@ func mischief(random *rand.Rand) sandbox.Fault {
 // lanes are all that goes wrong, beside the fates of passes.
 func (s *storm) lanes() []lane {
 	return []lane{
-		{"network 1", 1500 * time.Millisecond, s.network()},
-		{"network 2", 2500 * time.Millisecond, s.network()},
-		{"replication", 8 * time.Second, s.replication()},
-		{"database", 20 * time.Second, s.database()},
-		{"marketplaces", 400 * time.Millisecond, []event{{"a fault of a marketplace", 1, func(ctx context.Context, d dice) error {
+		{"network 1", 1500 * time.Millisecond, true, s.network()},
+		{"network 2", 2500 * time.Millisecond, true, s.network()},
+		{"replication", 8 * time.Second, true, s.replication()},
+		{"database", 20 * time.Second, true, s.database()},
+		{"marketplaces", 400 * time.Millisecond, false, []event{{"a fault of a marketplace", 1, func(ctx context.Context, d dice) error {
 			return s.market(d).add(ctx, d.fault)
 		}}}},
-		{"restarts of marketplaces", 12 * time.Second, []event{{"restart a marketplace", 1, func(ctx context.Context, d dice) error {
+		{"restarts of marketplaces", 12 * time.Second, true, []event{{"restart a marketplace", 1, func(ctx context.Context, d dice) error {
 			name := marketplaces()[d.number%2]
 			if err := s.world.engine.kill(ctx, name, "KILL", time.Minute); err != nil {
 				return err
 			}
 			return s.world.engine.start(context.WithoutCancel(ctx), name)
 		}}}},
-		{"people who withdraw", 3 * time.Second, []event{{"ask for a withdrawal", 1, s.withdraw}}},
-		{"people who bid", 6 * time.Second, []event{{"bid by hand, three at once", 1, s.byHand}}},
-		{"ambushes", 12 * time.Second, []event{{"ambush a refusal", 1, s.ambush}}},
+		{"people who withdraw", 3 * time.Second, false, []event{{"ask for a withdrawal", 1, s.withdraw}}},
+		{"people who bid", 6 * time.Second, true, []event{{"bid by hand, three at once", 1, s.byHand}}},
+		{"ambushes", 12 * time.Second, false, []event{{"ambush a refusal", 1, s.ambush}}},
 	}
 }
 
