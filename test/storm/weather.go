@@ -19,7 +19,8 @@ type lane struct {
 	events []event
 }
 
-// event is something that goes wrong, and is right again when do returns.
+// event is something that goes wrong, and is right again when do returns: what was begun is ended, also
+// when its context ends meanwhile, as it does when the storm is over.
 type event struct {
 	kind   string
 	weight int
@@ -114,12 +115,12 @@ func (s *storm) lanes() []lane {
 		{"marketplaces", 400 * time.Millisecond, false, []event{{"a fault of a marketplace", 1, func(ctx context.Context, d dice) error {
 			return s.market(d).add(ctx, d.fault)
 		}}}},
-		{"restarts of marketplaces", 12 * time.Second, true, []event{{"restart a marketplace", 1, func(ctx context.Context, d dice) error {
+		{"restarts of marketplaces", 12 * time.Second, true, []event{{"restart a marketplace", 1, func(_ context.Context, d dice) error {
 			name := marketplaces()[d.number%2]
-			if err := s.world.engine.kill(ctx, name, "KILL", time.Minute); err != nil {
+			if err := s.world.engine.kill(s.ctx, name, "KILL", time.Minute); err != nil {
 				return err
 			}
-			return s.world.engine.start(context.WithoutCancel(ctx), name)
+			return s.world.engine.start(s.ctx, name)
 		}}}},
 		{"people who withdraw", 3 * time.Second, false, []event{{"ask for a withdrawal", 1, s.withdraw}}},
 		{"people who bid", 6 * time.Second, true, []event{{"bid by hand, three at once", 1, s.byHand}}},
@@ -182,17 +183,17 @@ func (s *storm) replication() []event {
 			defer s.world.cluster.mu.Unlock()
 			name := s.world.cluster.standby
 			return during(ctx, d.lasts, func() error {
-				_, err := docker(ctx, "network", "disconnect", engine.of("data"), engine.of(name))
+				_, err := docker(s.ctx, "network", "disconnect", engine.of("data"), engine.of(name))
 				return err
 			}, func() error {
-				_, err := docker(context.WithoutCancel(ctx), "network", "connect", "--alias", name, engine.of("data"), engine.of(name))
+				_, err := docker(s.ctx, "network", "connect", "--alias", name, engine.of("data"), engine.of(name))
 				return err
 			})
 		}},
 	}
 }
 
-// database is what happens to the servers. What was begun is ended, also when the storm is over meanwhile.
+// database is what happens to the servers.
 func (s *storm) database() []event {
 	c := &s.world.cluster
 	restart := func(standby bool, signal string) func(context.Context, dice) error {
@@ -212,7 +213,7 @@ func (s *storm) database() []event {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			primary := s.world.engine.of(c.primary)
-			return during(ctx, d.lasts, func() error { _, err := docker(ctx, "pause", primary); return err }, func() error {
+			return during(ctx, d.lasts, func() error { _, err := docker(s.ctx, "pause", primary); return err }, func() error {
 				return repeat(func() error { _, err := docker(s.ctx, "unpause", primary); return err })
 			})
 		}},
