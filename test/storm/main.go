@@ -257,6 +257,11 @@ func (s *storm) settle(c *checker) error {
 			left, since = n, time.Now()
 		}
 		if time.Since(since) > patience {
+			for _, name := range append([]string{"a", "b", "link"}, marketplaces()...) {
+				if !s.world.engine.runs(s.ctx, name) {
+					return fmt.Errorf("the container %s was ended by somebody else", name)
+				}
+			}
 			s.violations.addf("stuck", "%d things are still to be done, and nothing changes", left)
 			return nil
 		}
