@@ -1,2 +1,3 @@
 -- System columns that queries name, described here so that they can be compiled. Never run.
 ALTER TABLE candidates ADD COLUMN ctid tid NOT NULL;
+ALTER TABLE postings ADD COLUMN ctid tid NOT NULL;

@@ -66,7 +66,8 @@ SELECT
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
-    coalesce(p.currency, '')::text AS currency
+    coalesce(p.currency, '')::text AS currency,
+    p.ctid AS posting_place
 FROM clock
 CROSS JOIN (
     SELECT
@@ -76,7 +77,7 @@ CROSS JOIN (
         nullif(unnest(sqlc.narg('refreshed')::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -121,7 +122,7 @@ CROSS JOIN LATERAL (
 
 -- name: InsertBids :execrows
 -- Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
--- left alone: it is judged again.
+-- no longer where it was, and left alone: it is judged again.
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
@@ -134,13 +135,16 @@ FROM (
         unnest(@ids::uuid[]) AS id,
         unnest(@marketplaces::text[]) AS marketplace,
         unnest(@job_ids::text[]) AS job_id,
+        unnest(@posting_places::tid[]) AS posting_place,
         unnest(@cached_ats::timestamptz[]) AS cached_at,
         unnest(@amounts::bigint[]) AS amount_cents,
         unnest(@states::text[]) AS delivery_state
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT * FROM postings
-    WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    SELECT postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
+    FROM postings
+    WHERE postings.ctid = a.posting_place
+        AND postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
     LIMIT 1
 ) AS p
 ORDER BY a.marketplace, a.job_id

@@ -208,13 +208,16 @@ FROM (
         unnest($3::uuid[]) AS id,
         unnest($4::text[]) AS marketplace,
         unnest($5::text[]) AS job_id,
-        unnest($6::timestamptz[]) AS cached_at,
-        unnest($7::bigint[]) AS amount_cents,
-        unnest($8::text[]) AS delivery_state
+        unnest($6::tid[]) AS posting_place,
+        unnest($7::timestamptz[]) AS cached_at,
+        unnest($8::bigint[]) AS amount_cents,
+        unnest($9::text[]) AS delivery_state
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
-    WHERE postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    SELECT postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
+    FROM postings
+    WHERE postings.ctid = a.posting_place
+        AND postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
     LIMIT 1
 ) AS p
 ORDER BY a.marketplace, a.job_id
@@ -222,18 +225,19 @@ ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
 `
 
 type InsertBidsParams struct {
-	RunID        *uuid.UUID  `json:"run_id"`
-	JudgedAt     time.Time   `json:"judged_at"`
-	IDs          []uuid.UUID `json:"ids"`
-	Marketplaces []string    `json:"marketplaces"`
-	JobIDs       []string    `json:"job_ids"`
-	CachedAts    []time.Time `json:"cached_ats"`
-	Amounts      []int64     `json:"amounts"`
-	States       []string    `json:"states"`
+	RunID         *uuid.UUID   `json:"run_id"`
+	JudgedAt      time.Time    `json:"judged_at"`
+	IDs           []uuid.UUID  `json:"ids"`
+	Marketplaces  []string     `json:"marketplaces"`
+	JobIDs        []string     `json:"job_ids"`
+	PostingPlaces []pgtype.TID `json:"posting_places"`
+	CachedAts     []time.Time  `json:"cached_ats"`
+	Amounts       []int64      `json:"amounts"`
+	States        []string     `json:"states"`
 }
 
 // Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
-// left alone: it is judged again.
+// no longer where it was, and left alone: it is judged again.
 func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, InsertBids,
 		arg.RunID,
@@ -241,6 +245,7 @@ func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) (int64, 
 		arg.IDs,
 		arg.Marketplaces,
 		arg.JobIDs,
+		arg.PostingPlaces,
 		arg.CachedAts,
 		arg.Amounts,
 		arg.States,
@@ -302,7 +307,8 @@ SELECT
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
-    coalesce(p.currency, '')::text AS currency
+    coalesce(p.currency, '')::text AS currency,
+    p.ctid AS posting_place
 FROM clock
 CROSS JOIN (
     SELECT
@@ -312,7 +318,7 @@ CROSS JOIN (
         nullif(unnest($7::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -344,16 +350,17 @@ type JudgeParams struct {
 }
 
 type JudgeRow struct {
-	Number         int32     `json:"number"`
-	JudgedAt       time.Time `json:"judged_at"`
-	Outcome        string    `json:"outcome"`
-	LiveBidID      string    `json:"live_bid_id"`
-	EndedStatus    string    `json:"ended_status"`
-	CachedAt       time.Time `json:"cached_at"`
-	BudgetMinCents *int64    `json:"budget_min_cents"`
-	BudgetMaxCents *int64    `json:"budget_max_cents"`
-	BidAmountCents *int64    `json:"bid_amount_cents"`
-	Currency       string    `json:"currency"`
+	Number         int32      `json:"number"`
+	JudgedAt       time.Time  `json:"judged_at"`
+	Outcome        string     `json:"outcome"`
+	LiveBidID      string     `json:"live_bid_id"`
+	EndedStatus    string     `json:"ended_status"`
+	CachedAt       time.Time  `json:"cached_at"`
+	BudgetMinCents *int64     `json:"budget_min_cents"`
+	BudgetMaxCents *int64     `json:"budget_max_cents"`
+	BidAmountCents *int64     `json:"bid_amount_cents"`
+	Currency       string     `json:"currency"`
+	PostingPlace   pgtype.TID `json:"-"`
 }
 
 // What stands against a bid on each posting, by one reading of the clock: the first that
@@ -390,6 +397,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.BudgetMaxCents,
 			&i.BidAmountCents,
 			&i.Currency,
+			&i.PostingPlace,
 		); err != nil {
 			return nil, err
 		}
@@ -457,7 +465,7 @@ FROM (
         unnest($4::text[]) AS job_id
 ) AS k
 CROSS JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at FROM postings
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Bids. Live while status is ACTIVE, from the claim to the end of the bid's life.
@@ -126,7 +127,8 @@ type Posting struct {
 	// The text that the scanner wants sent.
 	BidProposal *string `json:"bid_proposal"`
 	// How often newer content has replaced the first one.
-	Refreshes int32     `json:"refreshes"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Refreshes int32      `json:"refreshes"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+	Ctid      pgtype.TID `json:"-"`
 }

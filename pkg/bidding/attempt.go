@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/sethvargo/go-retry"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -53,81 +51,8 @@ func (c *Claimer) Attempt(ctx context.Context, key posting.Key, options AttemptO
 	return *a, err
 }
 
-// PassOptions say how a pass works through the queue.
-type PassOptions struct {
-	// Workers is how many claim transactions run at once.
-	Workers int
-	// Batch is how many postings one transaction attempts.
-	Batch int
-	// Observe, unless nil, is called with the attempts of each finished batch, from
-	// several goroutines.
-	Observe func([]Attempt)
-}
-
-// Pass attempts every candidate that is due now, each once, beside any number of other
-// pods. It returns when none is left, or with an error when the database failed. When ctx
-// is cancelled the batches under way end first.
-func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
-	queue, err := queries.New(c.pool).QueueBounds(ctx)
-	if err != nil {
-		return fmt.Errorf("look at the queue: %w", err)
-	}
-	workers, working := errgroup.WithContext(ctx)
-	pass := &passing{}
-	if !queue.First.IsZero() {
-		// The oldest come first, but only for one worker. Each other begins at a place of its own:
-		// side by side they would all step over what the others hold, and over what is deleted.
-		for i := range options.Workers {
-			place := time.Time{}
-			if i > 0 {
-				place = queue.First.Add(time.Duration(rand.Float64() * float64(queue.Last.Sub(queue.First)))) //nolint:gosec // no secret
-			}
-			workers.Go(func() error { return c.drain(working, pass, queue.Now, place, options) })
-		}
-	}
-	if err := workers.Wait(); err != nil {
-		return err //nolint:wrapcheck // drain's own
-	}
-	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
-}
-
-// takeTries is how often a worker tries to take a batch against passing trouble.
+// takeTries is how often a claim is tried against passing trouble.
 const takeTries = 5
-
-// drain takes and claims batches, from place on to the end of the queue and then from its
-// beginning, until there is nothing that it may attempt.
-func (c *Claimer) drain(ctx context.Context, pass *passing, dueBy, place time.Time, options PassOptions) error {
-	size, troubles := options.Batch, 0
-	whole := place.IsZero() // nothing was attempted since the beginning of the queue
-	for ctx.Err() == nil {
-		b, taken := &batch{pass: pass, automatic: true}, 0
-		err := c.settle(context.WithoutCancel(ctx), b, takeCandidates(dueBy, &place, size, &taken))
-		if len(b.attempts) > 0 {
-			c.counters.add(b.attempts)
-			if options.Observe != nil {
-				options.Observe(b.attempts)
-			}
-		}
-		switch {
-		case err == nil && taken == 0 && whole:
-			return nil
-		case err == nil && taken == 0:
-			place, whole = time.Time{}, true
-		case err == nil:
-			troubles = 0
-			whole = whole && len(b.attempts) == 0
-		case len(b.attempts) > 0:
-			return err
-		case db.Code(err) == db.CodeOutOfMemory && size > 1:
-			size = (size + 1) / 2 // the server's lock table is full: take fewer at once
-		case isPassing(err) && troubles < takeTries:
-			troubles++
-		default:
-			return err
-		}
-	}
-	return nil
-}
 
 // isPassing says whether the server asks to try again.
 func isPassing(err error) bool {

@@ -54,7 +54,7 @@ func TestCapsModel(t *testing.T) {
 			f.exec(t, "UPDATE candidates SET not_before = $1", now.Add(-time.Second))
 		}
 		drain := func(ctx context.Context, c *Claimer) (made []Attempt) {
-			_ = c.drain(ctx, &passing{}, now, time.Time{}, PassOptions{Batch: 70, Observe: func(a []Attempt) { made = append(made, a...) }})
+			_ = c.drain(ctx, wholeQueue(now), PassOptions{Batch: 70, Observe: func(a []Attempt) { made = append(made, a...) }})
 			return made
 		}
 		rt.Repeat(map[string]func(*rapid.T){

@@ -34,7 +34,7 @@ func capped(claimed, ineligible int) map[Outcome]int {
 func (f *fixture) drained(t testing.TB, c *Claimer, dueBy time.Time, batch int) (attempts []Attempt) {
 	t.Helper()
 	eventually(t, "nothing is due", func() bool {
-		err := c.drain(t.Context(), &passing{}, dueBy, time.Time{}, PassOptions{Batch: batch, Observe: func(made []Attempt) { attempts = append(attempts, made...) }})
+		err := c.drain(t.Context(), wholeQueue(dueBy), PassOptions{Batch: batch, Observe: func(made []Attempt) { attempts = append(attempts, made...) }})
 		if err != nil {
 			t.Errorf("pass: %v", err)
 		}

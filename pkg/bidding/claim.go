@@ -81,31 +81,6 @@ type batch struct {
 	spending spending
 }
 
-// passing is what the workers of one pass know of each other. Where a claim transaction breaks, its
-// candidates are free again while its worker still brings each of them to an outcome. The others
-// leave them alone, also when it is done: they would be attempted twice in one pass.
-type passing struct {
-	mu     sync.Mutex
-	broken map[posting.Key]bool
-}
-
-func (p *passing) broke(attempts []Attempt) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.broken == nil {
-		p.broken = make(map[posting.Key]bool)
-	}
-	for i := range attempts {
-		p.broken[attempts[i].Key] = true
-	}
-}
-
-func (p *passing) isBroken(key posting.Key) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.broken[key]
-}
-
 // take fills in b.attempts and tries their locks; it is the first statement of the claim.
 type take func(ctx context.Context, q *queries.Queries, b *batch) error
 
@@ -120,39 +95,6 @@ func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
 		b.attempts[i].lock(row.Locked)
 	}
 	return nil
-}
-
-// takeCandidates takes up to n candidates that were due at dueBy and that no other pod
-// holds, from place on in the queue, moves place behind them, and says how many there were.
-func takeCandidates(dueBy time.Time, place *time.Time, n int, taken *int) take {
-	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		rows, err := q.TakeCandidates(ctx, dueBy, *place, int32(n)) //nolint:gosec // a batch size
-		if err != nil {
-			return fmt.Errorf("take candidates: %w", err)
-		}
-		*taken = len(rows)
-		before := *place
-		key := func(row queries.TakeCandidatesRow) posting.Key {
-			return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
-		}
-		slices.SortFunc(rows, func(x, y queries.TakeCandidatesRow) int { return key(x).Compare(key(y)) })
-		b.attempts = make([]Attempt, 0, len(rows))
-		for _, row := range rows {
-			a := Attempt{Key: key(row), queuedAt: row.CachedAt}
-			a.lock(row.Locked)
-			a.place = row.Place
-			if row.NotBefore.After(*place) {
-				*place = row.NotBefore
-			}
-			if !b.pass.isBroken(a.Key) {
-				b.attempts = append(b.attempts, a)
-			}
-		}
-		if len(rows) > 0 && len(b.attempts) == 0 && !place.After(before) {
-			*place = before.Add(time.Microsecond) // what is left to others stays where it is
-		}
-		return nil
-	}
 }
 
 // lock notes a try for the posting's lock, and forgets what an earlier one came to.
@@ -287,7 +229,7 @@ func (c *Claimer) judge(
 	for _, row := range rows {
 		a, p := &b.attempts[row.Number], &postings[row.Number]
 		judgedAt = row.JudgedAt
-		a.Outcome, a.CachedAt, a.Currency = Outcome(row.Outcome), row.CachedAt, row.Currency
+		a.Outcome, a.CachedAt, a.Currency, a.postingPlace = Outcome(row.Outcome), row.CachedAt, row.Currency, row.PostingPlace
 		switch a.Outcome {
 		case Duplicate:
 			a.ExistingBidID = uuid.MustParse(row.LiveBidID)
@@ -360,7 +302,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	params := queries.InsertBidsParams{
 		RunID: c.runID, JudgedAt: judgedAt,
 		IDs: make([]uuid.UUID, 0, n), Marketplaces: make([]string, 0, n), JobIDs: make([]string, 0, n),
-		CachedAts: make([]time.Time, 0, n), Amounts: make([]int64, 0, n), States: make([]string, 0, n),
+		PostingPlaces: make([]pgtype.TID, 0, n), CachedAts: make([]time.Time, 0, n), Amounts: make([]int64, 0, n), States: make([]string, 0, n),
 	}
 	for i := range b.attempts {
 		if a := &b.attempts[i]; a.Outcome == Claimed {
@@ -372,6 +314,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 			params.IDs = append(params.IDs, a.BidID)
 			params.Marketplaces = append(params.Marketplaces, a.Key.Marketplace)
 			params.JobIDs = append(params.JobIDs, a.Key.JobID)
+			params.PostingPlaces = append(params.PostingPlaces, a.postingPlace)
 			params.CachedAts = append(params.CachedAts, a.CachedAt)
 			params.Amounts = append(params.Amounts, a.AmountCents)
 			params.States = append(params.States, state)

@@ -144,7 +144,7 @@ func (w *world) underLock(rt *rapid.T) {
 
 // drain is a pass by the world's clock.
 func (w *world) drain(ctx context.Context, c *Claimer, observe func(Attempt)) error {
-	return c.drain(ctx, &passing{}, w.now, time.Time{}, PassOptions{Batch: 2, Observe: func(attempts []Attempt) {
+	return c.drain(ctx, wholeQueue(w.now), PassOptions{Batch: 2, Observe: func(attempts []Attempt) {
 		for _, a := range attempts {
 			observe(a)
 		}

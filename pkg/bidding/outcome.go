@@ -98,6 +98,7 @@ type Attempt struct {
 	waits         bool       // for room under a cap
 	queuedAt      time.Time  // cached_at of the candidate that a pass took
 	place         pgtype.TID // where that candidate lies, in the transaction that took it
+	postingPlace  pgtype.TID // where the content lies that was judged
 }
 
 // Decided says whether the outcome is final for this content of the posting: it need not

@@ -37,7 +37,7 @@ func scenarioQueue(t *testing.T, f *fixture) error {
 	drain := func(batch int) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		return f.claimer(at(noon())).drain(ctx, &passing{}, due, time.Time{}, PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
+		return f.claimer(at(noon())).drain(ctx, wholeQueue(due), PassOptions{Batch: batch, Observe: func(attempts []Attempt) {
 			largest = max(largest, len(attempts))
 			for _, a := range attempts {
 				taken = append(taken, a.Key.JobID)
@@ -309,12 +309,12 @@ func TestBrokenBatch(t *testing.T) {
 	f.cacheNow(t, keys...)
 	f.exec(t, "DELETE FROM postings WHERE job_id = $1", keys[1].JobID)
 	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[0].JobID+"')")
+	due := time.Now().Add(time.Hour)
 	var (
-		pass        passing
+		pass        = wholeQueue(due)
 		mine, other []string
 		begun       int
 	)
-	due := time.Now().Add(time.Hour)
 	// The other worker goes through the queue before each of this one's transactions.
 	neighbour := f.claimer()
 	c := f.claimer(func(c *Claimer) {
@@ -325,7 +325,8 @@ func TestBrokenBatch(t *testing.T) {
 			if begun++; begun == 1 {
 				return
 			}
-			err := neighbour.drain(t.Context(), &pass, due, time.Time{}, PassOptions{Batch: 2, Observe: func(attempts []Attempt) {
+			pass.stretches = append(pass.stretches, &stretch{end: due})
+			err := neighbour.drain(t.Context(), pass, PassOptions{Batch: 2, Observe: func(attempts []Attempt) {
 				other = append(other, verdicts(attempts)...)
 			}})
 			if err != nil {
@@ -333,9 +334,10 @@ func TestBrokenBatch(t *testing.T) {
 			}
 		}
 	})
+	pass.working = 9 // so that nobody goes over the whole queue in the end
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	err := c.drain(ctx, &pass, due, time.Time{}, PassOptions{Batch: 3, Observe: func(attempts []Attempt) {
+	err := c.drain(ctx, pass, PassOptions{Batch: 3, Observe: func(attempts []Attempt) {
 		mine = append(mine, verdicts(attempts)...)
 		cancel() // one batch is enough
 	}})

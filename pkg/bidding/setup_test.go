@@ -484,3 +484,6 @@ func concurrently(n int, do func(i int)) {
 func cents(n int64) *int64 { return new(n) }
 
 func name(n int) string { return strconv.Itoa(n) }
+
+// wholeQueue is a pass of one worker over all that is due by then.
+func wholeQueue(dueBy time.Time) *passing { return newPassing(1, time.Time{}, time.Time{}, dueBy) }

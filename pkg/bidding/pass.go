@@ -1,0 +1,216 @@
+package bidding
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
+)
+
+// PassOptions say how a pass works through the queue.
+type PassOptions struct {
+	// Workers is how many claim transactions run at once.
+	Workers int
+	// Batch is how many postings one transaction attempts.
+	Batch int
+	// Observe, unless nil, is called with the attempts of each finished batch, from
+	// several goroutines.
+	Observe func([]Attempt)
+}
+
+// Pass attempts every candidate that is due now, each once, beside any number of other
+// pods. It returns when none is left, or with an error when the database failed. When ctx
+// is cancelled the batches under way end first.
+func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
+	queue, err := queries.New(c.pool).QueueBounds(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the queue: %w", err)
+	}
+	workers, working := errgroup.WithContext(ctx)
+	if !queue.First.IsZero() {
+		p := newPassing(options.Workers, queue.First, queue.Last, queue.Now)
+		for range options.Workers {
+			workers.Go(func() error { return c.drain(working, p, options) })
+		}
+	}
+	if err := workers.Wait(); err != nil {
+		return err //nolint:wrapcheck // drain's own
+	}
+	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
+}
+
+// drain takes and claims batches for as long as there is a stretch of the queue to take them from.
+func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) error {
+	size, troubles := options.Batch, 0
+	s := p.next(nil)
+	for s != nil && ctx.Err() == nil {
+		b, taken := &batch{pass: p, automatic: true}, 0
+		err := c.settle(context.WithoutCancel(ctx), b, p.take(s, size, &taken))
+		if len(b.attempts) > 0 {
+			c.counters.add(b.attempts)
+			if options.Observe != nil {
+				options.Observe(b.attempts)
+			}
+		}
+		switch {
+		case err == nil && taken == 0:
+			s = p.next(s)
+		case err == nil:
+			troubles = 0
+		case len(b.attempts) > 0:
+			return err
+		case db.Code(err) == db.CodeOutOfMemory && size > 1:
+			size = (size + 1) / 2 // the server's lock table is full: take fewer at once
+		case isPassing(err) && troubles < takeTries:
+			troubles++
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// stretch is a part of the queue: the candidates due from place to end, both included.
+type stretch struct {
+	place, end time.Time
+	started    bool
+	attempted  bool // something, since the worker was last at the beginning
+}
+
+// narrow is a stretch that is no longer cut in two.
+const narrow = 2 * time.Millisecond
+
+// passing is what the workers of one pass know of each other.
+//
+// They work on stretches of their own: side by side each would step over what the others hold,
+// and over what they have deleted. Who is done with one goes on with the second half of the
+// widest that is left.
+//
+// Where a claim transaction breaks, its candidates are free again while its worker still brings
+// each of them to an outcome. The others leave them alone, also when it is done: they would be
+// attempted twice in one pass.
+type passing struct {
+	dueBy time.Time
+
+	mu        sync.Mutex
+	stretches []*stretch // that may hold more
+	last      *stretch   // the whole queue once more, for what others held
+	working   int
+	broken    map[posting.Key]bool
+}
+
+// newPassing cuts the queue, from first to last and what else is due by dueBy, into stretches for
+// so many workers. The cuts differ from pod to pod, which often begin in the same second; the
+// oldest come first, but only for one worker.
+func newPassing(workers int, first, last, dueBy time.Time) *passing {
+	p := &passing{dueBy: dueBy, working: workers}
+	part := float64(last.Sub(first)) / float64(workers)
+	shift := rand.Float64() //nolint:gosec // no secret
+	from := first
+	for i := range workers - 1 {
+		end := first.Add(time.Duration((float64(i) + shift) * part))
+		p.stretches = append(p.stretches, &stretch{place: from, end: end})
+		from = end.Add(time.Microsecond) // as fine as the database's clock
+	}
+	p.stretches = append(p.stretches, &stretch{place: from, end: dueBy})
+	return p
+}
+
+// next is the stretch for a worker that found nothing more in done: one that nobody has begun,
+// or half of the widest. The last worker goes over the whole queue until that holds nothing more;
+// for the others nil is the end.
+func (p *passing) next(done *stretch) *stretch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if done != nil && done == p.last {
+		if !done.attempted {
+			return nil
+		}
+		done.place, done.attempted = time.Time{}, false
+		return done
+	}
+	p.stretches = slices.DeleteFunc(p.stretches, func(s *stretch) bool { return s == done })
+	var widest *stretch
+	for _, s := range p.stretches {
+		if !s.started {
+			s.started = true
+			return s
+		}
+		if widest == nil || s.width() > widest.width() {
+			widest = s
+		}
+	}
+	switch {
+	case widest != nil && widest.width() > narrow:
+		half := &stretch{place: widest.place.Add(widest.width()/2 + time.Microsecond), end: widest.end, started: true}
+		widest.end = widest.place.Add(widest.width() / 2)
+		p.stretches = append(p.stretches, half)
+		return half
+	case widest != nil:
+		return widest // together: it may still hold many, all due at the same time
+	}
+	p.working--
+	if p.working == 0 {
+		p.last = &stretch{end: p.dueBy}
+	}
+	return p.last
+}
+
+func (s *stretch) width() time.Duration { return s.end.Sub(s.place) }
+
+// take takes up to n candidates of the stretch that no other pod holds, moves its place behind
+// them, and says how many there were.
+func (p *passing) take(s *stretch, n int, taken *int) take {
+	return func(ctx context.Context, q *queries.Queries, b *batch) error {
+		p.mu.Lock()
+		place, end := s.place, s.end
+		p.mu.Unlock()
+		rows, err := q.TakeCandidates(ctx, end, place, int32(n)) //nolint:gosec // a batch size
+		if err != nil {
+			return fmt.Errorf("take candidates: %w", err)
+		}
+		*taken = len(rows)
+		key := func(row queries.TakeCandidatesRow) posting.Key {
+			return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+		}
+		slices.SortFunc(rows, func(x, y queries.TakeCandidatesRow) int { return key(x).Compare(key(y)) })
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		b.attempts = make([]Attempt, 0, len(rows))
+		for _, row := range rows {
+			a := Attempt{Key: key(row), queuedAt: row.CachedAt}
+			a.lock(row.Locked)
+			a.place = row.Place
+			if row.NotBefore.After(s.place) {
+				s.place = row.NotBefore
+			}
+			if !p.broken[a.Key] {
+				b.attempts = append(b.attempts, a)
+			}
+		}
+		s.attempted = s.attempted || len(b.attempts) > 0
+		if len(rows) > 0 && len(b.attempts) == 0 && !s.place.After(place) {
+			s.place = place.Add(time.Microsecond) // what is left to others stays where it is
+		}
+		return nil
+	}
+}
+
+func (p *passing) broke(attempts []Attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken == nil {
+		p.broken = make(map[posting.Key]bool)
+	}
+	for i := range attempts {
+		p.broken[attempts[i].Key] = true
+	}
+}
