@@ -54,14 +54,14 @@ type recorder struct {
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	host, _ := os.Hostname()
 	r := &recorder{id: uuid.Must(uuid.NewV7()), kind: kind, began: time.Now(), pool: s.pool, log: s.log, stopped: make(chan struct{})}
-	var err error
-	r.startedAt, err = queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
-		ID: r.id, Kind: kind, Host: host, Version: programVersion(),
+	started, err := queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
+		ID: r.id, Kind: kind, Host: host, Version: programVersion(), Silence: metrics.Silence,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("record the start of the run: %w", err)
 	}
-	if kind == "run" { // the others have somebody waiting for them
+	r.startedAt = started.StartedAt
+	if kind == "run" && started.AnySilent { // the others have somebody waiting for them
 		if err := s.countSilentRuns(ctx); err != nil {
 			s.log.Warn("killed runs could not be added to the totals; the next run tries again", "error", err)
 		}

@@ -1,6 +1,9 @@
 -- name: StartRun :one
+-- Also whether CountSilentRuns has something to do.
 INSERT INTO runs (id, kind, host, version) VALUES (@id, @kind, @host, @version)
-RETURNING started_at;
+RETURNING started_at, EXISTS (
+    SELECT FROM runs AS r WHERE NOT r.counted AND r.updated_at < clock_timestamp() - @silence::interval
+)::boolean AS any_silent;
 
 -- name: RecordRun :exec
 -- Absolute totals, so that writing them twice changes nothing.

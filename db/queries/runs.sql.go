@@ -173,26 +173,36 @@ func (q *Queries) RecordRun(ctx context.Context, counters json.RawMessage, iD uu
 
 const StartRun = `-- name: StartRun :one
 INSERT INTO runs (id, kind, host, version) VALUES ($1, $2, $3, $4)
-RETURNING started_at
+RETURNING started_at, EXISTS (
+    SELECT FROM runs AS r WHERE NOT r.counted AND r.updated_at < clock_timestamp() - $5::interval
+)::boolean AS any_silent
 `
 
 type StartRunParams struct {
-	ID      uuid.UUID `json:"id"`
-	Kind    string    `json:"kind"`
-	Host    string    `json:"host"`
-	Version string    `json:"version"`
+	ID      uuid.UUID     `json:"id"`
+	Kind    string        `json:"kind"`
+	Host    string        `json:"host"`
+	Version string        `json:"version"`
+	Silence time.Duration `json:"silence"`
 }
 
-func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (time.Time, error) {
+type StartRunRow struct {
+	StartedAt time.Time `json:"started_at"`
+	AnySilent bool      `json:"any_silent"`
+}
+
+// Also whether CountSilentRuns has something to do.
+func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (StartRunRow, error) {
 	row := q.db.QueryRow(ctx, StartRun,
 		arg.ID,
 		arg.Kind,
 		arg.Host,
 		arg.Version,
+		arg.Silence,
 	)
-	var started_at time.Time
-	err := row.Scan(&started_at)
-	return started_at, err
+	var i StartRunRow
+	err := row.Scan(&i.StartedAt, &i.AnySilent)
+	return i, err
 }
 
 const SumDeliveries = `-- name: SumDeliveries :many

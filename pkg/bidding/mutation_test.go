@@ -87,9 +87,10 @@ func mutants() []mutant {
 		without(queries.PostingContents, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", "postings.marketplace = k.marketplace AND ", scenarioContent),
 		without(queries.PostingContents, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", " AND postings.job_id = k.job_id", scenarioContent),
 
-		without(queries.InsertBids, "postings.marketplace = a.marketplace AND postings.job_id", "postings.marketplace = a.marketplace AND ", scenarioNeighbours),
-		without(queries.InsertBids, "a.marketplace AND postings.job_id = a.job_id", " AND postings.job_id = a.job_id", scenarioNeighbours),
-		{queries.InsertBids, "AND postings.cached_at = a.cached_at", "", scenarioRefreshBetween},
+		{queries.InsertBids, "postings.ctid = a.posting_place", "true", scenarioPlaceReused},
+		without(queries.InsertBids, "postings.marketplace = a.marketplace AND postings.job_id", "postings.marketplace = a.marketplace AND ", scenarioPlaceReused),
+		without(queries.InsertBids, "a.marketplace AND postings.job_id = a.job_id", " AND postings.job_id = a.job_id", scenarioPlaceReused),
+		{queries.InsertBids, "AND postings.cached_at = a.cached_at", "", scenarioPlaceReused},
 		{queries.InsertBids, "ORDER BY a.marketplace, a.job_id", "", scenarioOppositeOrders},
 		{queries.InsertBids, "ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING", "", scenarioRogueCommits},
 
@@ -206,7 +207,7 @@ func TestMutantsComplete(t *testing.T) {
 		"LIMIT 1":                             "of a look-up by a unique key, or after its ORDER BY: for the planner",
 		"ORDER BY s.share":                    "any order would do: this one is the index's",
 		"LEFT JOIN LATERAL (":                 "has no condition",
-		"AND c.not_before >= $2::timestamptz": "only for speed: in the end every worker begins at the front",
+		"AND c.not_before >= $2::timestamptz": "only for speed: in the end the last worker begins at the front",
 		") AS p ON true":                      "has no condition",
 		"CASE WHEN a.delivery_state = 'pending' THEN $2::timestamptz END, $2, $2": "TestBorn looks at the value",
 	}

@@ -2,6 +2,7 @@ package bidding
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,45 @@ func scenarioRefreshBetween(t *testing.T, f *fixture) error {
 	f.cache(t, noon(), job("5"))
 	a, err = f.claimer(at(noon())).Attempt(t.Context(), job("5"), AttemptOptions{})
 	check("by hand, undisturbed", a, err, "claimed", false)
+	return errors.Join(errs...)
+}
+
+func TestPlaceReused(t *testing.T) {
+	t.Parallel()
+	if err := scenarioPlaceReused(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// scenarioPlaceReused has other content lie where the content lay that was judged. When VACUUM
+// frees a place is up to all that the server does, so the statement is told that place.
+func scenarioPlaceReused(t *testing.T, f *fixture) error {
+	t.Helper()
+	judged := job("judged")
+	var errs []error
+	attempt := func(what string, change func()) {
+		f.exec(t, "DELETE FROM postings")
+		f.cache(t, noon(), judged)
+		a, err := f.claimer(at(noon()), once("judged", change)).Attempt(t.Context(), judged, AttemptOptions{})
+		errs = append(errs, err, differ(what, verdict(a), "locked"), differ("bids after that", f.count(t, "bids"), 0))
+	}
+	attempt("changed without a new time", func() { f.exec(t, "UPDATE postings SET bid_proposal = 'Another one'") })
+
+	rewrite := f.rewrite
+	f.rewrite = func(sql string) string {
+		if rewrite != nil {
+			sql = rewrite(sql)
+		}
+		return strings.Replace(sql, "= a.posting_place", "= (SELECT o.ctid FROM postings AS o)", 1)
+	}
+	for other, cachedAt := range map[posting.Key]time.Time{
+		judged: noon().Add(time.Second), {Marketplace: "guru", JobID: judged.JobID}: noon(), {Marketplace: judged.Marketplace, JobID: "other"}: noon(),
+	} {
+		attempt("in its place: "+other.String(), func() {
+			f.exec(t, "DELETE FROM postings")
+			f.cache(t, cachedAt, other)
+		})
+	}
 	return errors.Join(errs...)
 }
 

@@ -1,0 +1,51 @@
+package bidding
+
+import (
+	"testing"
+	"time"
+)
+
+// TestStretches: together they are the queue, none is worked on twice while there is another, and
+// in the end one worker goes over all of it until nothing is left.
+func TestStretches(t *testing.T) {
+	t.Parallel()
+	const workers = 4
+	first, last, dueBy := noon(), noon().Add(time.Hour), noon().Add(2*time.Hour)
+	p := newPassing(workers, first, last, dueBy)
+	from := first
+	own := make([]*stretch, workers)
+	for i := range own {
+		own[i] = p.next(nil)
+		want(t, "begins where the one before ends", own[i].place, from)
+		from = own[i].end.Add(time.Microsecond)
+	}
+	want(t, "ends with the queue", own[workers-1].end, dueBy)
+
+	for i, width := range []time.Duration{time.Minute, 40 * time.Minute, 10 * time.Minute, time.Minute} {
+		own[i].place = own[i].end.Add(-width)
+	}
+	end := own[1].end
+	half := p.next(own[0])
+	want(t, "the second half of the widest", []time.Time{half.place, half.end}, []time.Time{own[1].end.Add(time.Microsecond), end})
+	want(t, "the first half stays", own[1].width(), 20*time.Minute)
+
+	half.place, own[2].place, own[3].place = half.end, own[2].end, own[3].end
+	own[1].place = own[1].end.Add(-narrow)
+	want(t, "too narrow to be cut: together", p.next(half) == own[1], true)
+	want(t, "not again", p.next(own[1]) == own[1], false)
+	for _, s := range own[2:] {
+		_ = p.next(s)
+	}
+	want(t, "no stretch is left", len(p.stretches), 0)
+
+	p = newPassing(2, first, last, dueBy)
+	own = []*stretch{p.next(nil), p.next(nil)}
+	own[0].place, own[1].place = own[0].end, own[1].end
+	want(t, "what the other is at", p.next(own[0]) == own[1], true)
+	want(t, "nothing more for the first", p.next(own[1]) == nil, true)
+	whole := p.next(own[1])
+	want(t, "the whole queue for the last", []time.Time{whole.place, whole.end}, []time.Time{{}, dueBy})
+	whole.place, whole.attempted = last, true
+	want(t, "once more", p.next(whole) == whole && whole.place.IsZero(), true)
+	want(t, "then it ends", p.next(whole) == nil, true)
+}
