@@ -85,14 +85,20 @@ type stretch struct {
 	attempted  bool // something, since the worker was last at the beginning
 }
 
-// narrow is a stretch that is no longer cut in two.
-const narrow = 2 * time.Millisecond
+const (
+	// narrow is a stretch that is no longer cut in two.
+	narrow = 2 * time.Millisecond
+	// telling is how many candidates must lie together for the gap before them to tell that
+	// another pod was there: of fewer it is too often chance.
+	telling = 8
+)
 
 // passing is what the workers of one pass know of each other.
 //
 // They work on stretches of their own: side by side each would step over what the others hold,
 // and over what they have deleted. Who is done with one goes on with the second half of the
-// widest that is left.
+// widest that is left. Who finds that another pod has been here, and is likely to be right ahead,
+// goes on in the middle of what is left, and the half in between waits until somebody has time.
 //
 // Where a claim transaction breaks, its candidates are free again while its worker still brings
 // each of them to an outcome. The others leave them alone, also when it is done: they would be
@@ -118,7 +124,7 @@ func newPassing(workers int, first, last, dueBy time.Time) *passing {
 	for i := range workers - 1 {
 		end := first.Add(time.Duration((float64(i) + shift) * part))
 		p.stretches = append(p.stretches, &stretch{place: from, end: end})
-		from = end.Add(time.Microsecond) // as fine as the database's clock
+		from = end.Add(time.Microsecond)
 	}
 	p.stretches = append(p.stretches, &stretch{place: from, end: dueBy})
 	return p
@@ -150,8 +156,8 @@ func (p *passing) next(done *stretch) *stretch {
 	}
 	switch {
 	case widest != nil && widest.width() > narrow:
-		half := &stretch{place: widest.place.Add(widest.width()/2 + time.Microsecond), end: widest.end, started: true}
-		widest.end = widest.place.Add(widest.width() / 2)
+		half := widest.cut()
+		half.started = true
 		p.stretches = append(p.stretches, half)
 		return half
 	case widest != nil:
@@ -165,6 +171,14 @@ func (p *passing) next(done *stretch) *stretch {
 }
 
 func (s *stretch) width() time.Duration { return s.end.Sub(s.place) }
+
+// cut leaves s its first half, and returns the second.
+func (s *stretch) cut() *stretch {
+	middle := s.place.Add(s.width() / 2)
+	half := &stretch{place: middle.Add(time.Microsecond), end: s.end} // as fine as the database's clock
+	s.end = middle
+	return half
+}
 
 // take takes up to n candidates of the stretch that no other pod holds, moves its place behind
 // them, and says how many there were.
@@ -185,12 +199,16 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		b.attempts = make([]Attempt, 0, len(rows))
+		nearest := end
 		for _, row := range rows {
 			a := Attempt{Key: key(row), queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			a.place = row.Place
 			if row.NotBefore.After(s.place) {
 				s.place = row.NotBefore
+			}
+			if row.NotBefore.Before(nearest) {
+				nearest = row.NotBefore
 			}
 			if !p.broken[a.Key] {
 				b.attempts = append(b.attempts, a)
@@ -199,6 +217,12 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		s.attempted = s.attempted || len(b.attempts) > 0
 		if len(rows) > 0 && len(b.attempts) == 0 && !s.place.After(place) {
 			s.place = place.Add(time.Microsecond) // what is left to others stays where it is
+		}
+		// As many as were asked for and yet further away than they lie apart.
+		if s != p.last && len(rows) == n && n >= telling && nearest.Sub(place) > s.place.Sub(nearest) && s.width() > narrow {
+			ahead := s.cut()
+			s.place, s.end, ahead.place, ahead.end = ahead.place, ahead.end, s.place, s.end
+			p.stretches = append(p.stretches, ahead)
 		}
 		return nil
 	}

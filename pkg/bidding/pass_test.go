@@ -1,6 +1,7 @@
 package bidding
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -48,4 +49,31 @@ func TestStretches(t *testing.T) {
 	whole.place, whole.attempted = last, true
 	want(t, "once more", p.next(whole) == whole && whole.place.IsZero(), true)
 	want(t, "then it ends", p.next(whole) == nil, true)
+}
+
+// TestAnotherPodAhead: who finds that another pod has been here jumps ahead of it, and comes back.
+func TestAnotherPodAhead(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(80)
+	f.cache(t, noon(), keys...)
+	due := func(i int) time.Time { return noon().Add(time.Duration(i) * time.Second) }
+	for i, key := range keys {
+		f.exec(t, "UPDATE candidates SET not_before = $1 WHERE job_id = $2", due(i), key.JobID)
+	}
+	f.exec(t, "DELETE FROM candidates WHERE not_before < $1", due(40))
+	var taken []int
+	options := PassOptions{Batch: telling, Observe: func(attempts []Attempt) {
+		for _, a := range attempts {
+			taken = append(taken, slices.Index(keys, a.Key))
+		}
+	}}
+	want(t, "error", f.claimer(at(noon())).drain(t.Context(), newPassing(1, due(0), due(79), due(80)), options), nil)
+	var wanted []int
+	for _, part := range [][2]int{{40, 47}, {64, 79}, {48, 63}} {
+		for i := part[0]; i <= part[1]; i++ {
+			wanted = append(wanted, i)
+		}
+	}
+	want(t, "taken", taken, wanted)
 }

@@ -229,8 +229,11 @@ func (s *storm) rage() error {
 // report says now and then how it goes.
 func (s *storm) report(ctx context.Context, c *checker) {
 	for sleep(ctx, 30*time.Second) {
-		bids, _ := read[int64](ctx, s.world.cluster.pool, "SELECT count(*) FROM bids")
-		fmt.Printf("storm: %d events, %d bids, %d looks, %d violations\n", s.tally.total(), bids, c.looks, s.violations.count())
+		bids, err := read[string](ctx, s.world.cluster.pool, "SELECT count(*) || ' bids' FROM bids")
+		if err != nil {
+			bids = "no database"
+		}
+		fmt.Printf("storm: %d events, %s, %d looks, %d violations\n", s.tally.total(), bids, c.looks, s.violations.count())
 	}
 }
 
