@@ -11,7 +11,7 @@ arrivals=$(mktemp)
 bin/bidder sandbox >"$arrivals" &
 sandbox=$!
 until [ -s "$arrivals" ] || ! kill -0 $sandbox; do sleep 0.05; done
-trap 'kill $sandbox 2>/dev/null; wait $sandbox 2>/dev/null || true; rm -f "$arrivals"' EXIT
+trap 'kill -KILL $sandbox 2>/dev/null; wait $sandbox 2>/dev/null || true; rm -f "$arrivals"' EXIT
 
 echo '$ bidder run --postings examples/postings.ndjson --cached-at now'
 bin/bidder run --postings examples/postings.ndjson --cached-at now
