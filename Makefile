@@ -81,6 +81,8 @@ test-deploy: ## test what deploy/ holds: the image, the chart, alert rules, the 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## run all linters
 	$(TOOLS)/golangci-lint run --timeout 10m
+	cd test/bench && ../../$(TOOLS)/golangci-lint run --timeout 10m
+	cd test/deploy && ../../$(TOOLS)/golangci-lint run --timeout 10m
 
 .PHONY: format
 format: $(TOOLS)/golangci-lint ## format all Go files

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/arbitrageai/bidder/pkg/console"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // BenchmarkPages measures the server's time of each page with a million bids behind it:

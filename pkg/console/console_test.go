@@ -20,10 +20,10 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/console"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // world is a database with bids, and a console before it.

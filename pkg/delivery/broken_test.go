@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // TestBrokenDatabase: when a statement fails, no further call is made and nothing is

@@ -14,9 +14,9 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // reliable are the rules of a marketplace that keeps doubles out by itself.

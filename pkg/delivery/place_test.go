@@ -6,8 +6,8 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // The states of a bid before a look-up.

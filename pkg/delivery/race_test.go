@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // TestClaimAgainstWithdrawal: while one bid is taken back and the posting is bid on again, at

@@ -13,10 +13,10 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/manual"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // submitted is a bid that was placed and looked up two hours ago. Its id there is that of

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/db/queries"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/review"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 const (

@@ -7,9 +7,9 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/config"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // market is a world with a sandbox that keeps doubles out, and one bid that is live there.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // What SQL says of bids whose withdrawal was requested.

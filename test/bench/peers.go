@@ -114,7 +114,7 @@ func startRedis(ctx context.Context, dir string) (*redisServer, error) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: redis-server is not installed: redsync is not measured")
-		return nil, nil //nolint:nilnil // none is a value
+		return nil, nil //nolint:nilnil,nilerr // none is a value
 	}
 	socket := filepath.Join(dir, "redis.sock")
 	r := &redisServer{process: exec.Command(program, "--port", "0", "--unixsocket", socket, "--dir", dir)}

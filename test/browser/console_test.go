@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/google/uuid"
 
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // States of bids that wait for a person.

@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
 // everyday fills the database with what there is on an ordinary day.

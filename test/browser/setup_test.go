@@ -23,9 +23,9 @@ import (
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/console"
-	"github.com/arbitrageai/bidder/pkg/delivery/deliverytest"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/why"
+	"github.com/arbitrageai/bidder/test/deliverytest"
 	"github.com/arbitrageai/bidder/test/testdb"
 )
 

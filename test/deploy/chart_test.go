@@ -227,30 +227,33 @@ func TestRestricted(t *testing.T) {
 			}
 		}
 		for key, template := range pods(objects) {
-			spec := template.Spec
-			where := name + ": " + key
-			if s := spec.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.SeccompProfile == nil || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault || s.RunAsUser != nil {
-				t.Errorf("%s: security context of the pod: %+v", where, s)
-			}
-			if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken || spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
-				t.Errorf("%s: it gets a token, or variables of other services", where)
-			}
-			if spec.HostNetwork || spec.HostPID || spec.HostIPC {
-				t.Errorf("%s: it shares the host's namespaces", where)
-			}
-			for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-				s := c.SecurityContext
-				if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
-					s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 || s.Privileged != nil {
-					t.Errorf("%s: security context of %s: %+v", where, c.Name, s)
-				}
-				if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
-					t.Errorf("%s: %s has no requests, or no limit of memory", where, c.Name)
-				}
-				if len(c.Command) > 0 || len(c.Args) == 0 {
-					t.Errorf("%s: %s starts %v %v", where, c.Name, c.Command, c.Args)
-				}
-			}
+			checkRestricted(t, name+": "+key, template.Spec)
+		}
+	}
+}
+
+func checkRestricted(t *testing.T, where string, spec core.PodSpec) {
+	t.Helper()
+	if s := spec.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.SeccompProfile == nil || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault || s.RunAsUser != nil {
+		t.Errorf("%s: security context of the pod: %+v", where, s)
+	}
+	if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken || spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
+		t.Errorf("%s: it gets a token, or variables of other services", where)
+	}
+	if spec.HostNetwork || spec.HostPID || spec.HostIPC {
+		t.Errorf("%s: it shares the host's namespaces", where)
+	}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		s := c.SecurityContext
+		if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
+			s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 || s.Privileged != nil {
+			t.Errorf("%s: security context of %s: %+v", where, c.Name, s)
+		}
+		if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
+			t.Errorf("%s: %s has no requests, or no limit of memory", where, c.Name)
+		}
+		if len(c.Command) > 0 || len(c.Args) == 0 {
+			t.Errorf("%s: %s starts %v %v", where, c.Name, c.Command, c.Args)
 		}
 	}
 }

@@ -53,13 +53,16 @@ func mustDocker(t *testing.T, stdin string, args ...string) string {
 
 type image struct {
 	ID     string `json:"Id"`
-	Size   int64
+	Size   int64  `json:"Size"`
 	Config struct {
-		User            string
-		Entrypoint, Cmd []string
-		Env             []string
-	}
-	RootFS struct{ Layers []string }
+		User       string   `json:"User"`
+		Entrypoint []string `json:"Entrypoint"`
+		Cmd        []string `json:"Cmd"`
+		Env        []string `json:"Env"`
+	} `json:"Config"`
+	RootFS struct {
+		Layers []string `json:"Layers"`
+	} `json:"RootFS"`
 }
 
 // buildImage makes an image of these sources, which goes with the test.
@@ -104,17 +107,23 @@ func TestImage(t *testing.T) {
 		t.Errorf("configured as %+v", c)
 	}
 	program := onlyFile(t, name)
-	t.Run("program", func(t *testing.T) { checkProgram(t, program) })
+	t.Run("program", func(t *testing.T) { t.Parallel(); checkProgram(t, program) })
 
 	run := []string{"run", "--rm", "--interactive", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"}
 	t.Run("version", func(t *testing.T) {
-		var report struct{ Version, Go, Platform string }
+		t.Parallel()
+		var report struct {
+			Version  string `json:"version"`
+			Go       string `json:"go"`
+			Platform string `json:"platform"`
+		}
 		out := mustDocker(t, "", slices.Concat(run, []string{"--network", "none", name, "version", "-o", "json"})...)
 		if err := json.Unmarshal([]byte(out), &report); err != nil || report.Version != "v0.0.0-test" || report.Go != runtime.Version() || report.Platform != "linux/"+runtime.GOARCH {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
 	t.Run("chart", func(t *testing.T) {
+		t.Parallel()
 		for _, args := range chartArguments(t) {
 			if out, code := docker(t, "", slices.Concat(run, []string{"--network", "none", name}, args, []string{"--help"})...); code != 0 || !strings.Contains(out, "Usage:") {
 				t.Errorf("the chart says %q, the program says %d: %s", args, code, out)
@@ -122,6 +131,7 @@ func TestImage(t *testing.T) {
 		}
 	})
 	t.Run("pass", func(t *testing.T) {
+		t.Parallel()
 		d := testdb.New(t, testdb.WithoutMigrations())
 		bidder := func(stdin string, args ...string) string {
 			return mustDocker(t, stdin, slices.Concat(run, []string{"--network", "host", "--env", "DATABASE_URL=" + d.DirectURL, name}, args)...)
