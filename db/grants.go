@@ -53,6 +53,9 @@ func (r Roles) fill(statements string) string {
 	).Replace(statements)
 }
 
+// fewWarnings is how many are told one by one: one more for each table tells no more.
+const fewWarnings = 3
+
 // Apply runs [Roles.Grants] at url, all or none of them. It fails with [ErrNotGranted].
 func (r Roles) Apply(ctx context.Context, url string) (err error) {
 	config, err := parseAddress(url)
@@ -81,6 +84,8 @@ func (r Roles) Apply(ctx context.Context, url string) (err error) {
 		return fmt.Errorf("%w: %w", ErrNotGranted, err)
 	case err != nil:
 		return fmt.Errorf("grant: %w", err)
+	case len(warnings) > fewWarnings:
+		return fmt.Errorf("%w: %w\nand %d more", ErrNotGranted, errors.Join(warnings[:fewWarnings]...), len(warnings)-fewWarnings)
 	case len(warnings) > 0:
 		return fmt.Errorf("%w: %w", ErrNotGranted, errors.Join(warnings...))
 	}

@@ -4,14 +4,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-export BIDDER_EMBEDDED=true BIDDER_CONFIG=examples/sandbox.yaml BIDDER_LOG_LEVEL=warn
+# A server of its own each time, apart from the one that `bidder --embedded` keeps.
+scratch=$(mktemp -d)
+chmod 711 "$scratch" # the server does not run as root
+trap 'rm -rf "$scratch"' EXIT
+export BIDDER_EMBEDDED=true BIDDER_STATE_DIR=$scratch/state BIDDER_CONFIG=examples/sandbox.yaml BIDDER_LOG_LEVEL=warn
 
 echo '$ bidder sandbox &'
-arrivals=$(mktemp)
+arrivals=$scratch/arrivals
 bin/bidder sandbox >"$arrivals" &
 sandbox=$!
 until [ -s "$arrivals" ] || ! kill -0 $sandbox; do sleep 0.05; done
-trap 'kill -KILL $sandbox 2>/dev/null; wait $sandbox 2>/dev/null || true; rm -f "$arrivals"' EXIT
+trap 'kill -KILL $sandbox 2>/dev/null; wait $sandbox 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
 echo '$ bidder run --postings examples/postings.ndjson --cached-at now'
 bin/bidder run --postings examples/postings.ndjson --cached-at now

@@ -55,20 +55,38 @@ func run(ctx context.Context, a *app) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if out.err != nil { // tables do not say when they could not be written
 		a.started = true
 		err = errors.Join(err, fmt.Errorf("print: %w", out.err))
 	}
 	if err != nil && !a.started {
-		err = usageError{fmt.Errorf("%w\nRun `bidder --help` to see how it is used", err)}
+		err = usageError{fmt.Errorf("%w\nRun `%s --help` to see how it is used", err, command.CommandPath())}
 	}
-	if err != nil && err.Error() != "" {
-		for line := range strings.Lines(err.Error()) {
+	a.complain(err)
+	return exitCode(err)
+}
+
+// complain says what went wrong, and what to do about it where the error cannot know.
+func (a *app) complain(err error) {
+	if err == nil || err.Error() == "" {
+		return
+	}
+	said := ""
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimSpace(line)
+		if line != said { // each try to connect says the same
 			fmt.Fprintln(a.stderr, "bidder:", terminal.Text(line))
 		}
+		said = line
 	}
-	return exitCode(err)
+	switch {
+	case exitCode(err) != codeDatabase:
+	case db.Code(err) == db.CodeNoPrivilege:
+		fmt.Fprintln(a.stderr, "bidder: this role may not do that: `bidder grants` prints what each role needs, to be run as the owner")
+	case db.IsLost(err):
+		fmt.Fprintln(a.stderr, "bidder: nothing is lost: run it again when the server answers; `bidder doctor` looks for the reason")
+	}
 }
 
 // checkedWriter remembers the first error of what it writes to. Several goroutines may use it.

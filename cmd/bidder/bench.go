@@ -57,7 +57,7 @@ The role must be allowed to create schemas, and the address must lead straight t
 the server, not through PgBouncer. WAL counts what the server wrote for others, too.`,
 		Example: `  bidder bench
   DATABASE_URL=$OWNER_URL bidder bench --postings 20000 -o json | jq .advice`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error { return a.bench(cmd, postings) }),
 	}
 	cmd.Flags().IntVar(&postings, "postings", 5000, "how many postings each measurement claims")

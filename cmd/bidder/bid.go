@@ -41,7 +41,7 @@ DUPLICATE row as a record. The exit code is 0 only if the posting was claimed, e
 		Example: `  bidder bid upwork '~01abc'
   bidder bid freelancer 39812345 --amount 480.00 --lock-wait 0
   bidder bid freelancer 39812345 --dry-run -o json`,
-		Args: cobra.ExactArgs(2),
+		Args: exactArgs(2),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.bid(cmd, args[0], args[1], amount)
 		}),

@@ -32,7 +32,7 @@ func (a *app) bidsCommand() *cobra.Command {
   bidder bids -o json --limit 500
   bidder bids show 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
   bidder bids mark 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 won --note "signed on Monday"`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			return a.listBids(cmd, status, marketplace, after, limit)
 		}),
@@ -84,7 +84,7 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 	}
 	t.Print()
 	if page.Next != nil {
-		fmt.Fprintf(a.stdout, "\nMore: bidder bids --after %s\n", *page.Next)
+		fmt.Fprintf(a.stdout, "\nMore: %s\n", more(cmd, *page.Next))
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (a *app) showBidCommand() *cobra.Command {
 		Use:     "show BID_ID",
 		Short:   "Show one bid with its history",
 		Example: `  bidder bids show 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 -o json`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			id, err := parseBidID(args[0])
 			if err != nil {
@@ -228,7 +228,7 @@ func (a *app) markBidCommand() *cobra.Command {
 it was rejected. Nothing is sent to the marketplace, and nothing is owed any more.
 Recording the same ending again changes nothing.`,
 		Example: `  bidder bids mark 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 lost --note "client chose another"`,
-		Args:    cobra.ExactArgs(2),
+		Args:    exactArgs(2),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) != 1 {
 				return nil, cobra.ShellCompDirectiveNoFileComp

@@ -20,7 +20,7 @@ func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "config", Short: "Look at the configuration",
 		Example: "  bidder config check",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
 	check := &cobra.Command{
@@ -31,7 +31,7 @@ its value and where that comes from, or everything that is wrong. No database is
 needed. Secrets are never shown.`,
 		Example: `  bidder config check
   BIDDER_CONFIG=bidder.yaml bidder config check -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load(cmd, false)
 			if err != nil {

@@ -37,7 +37,7 @@ only. Without either it listens on this machine only, and nobody decides anythin
   bidder console --listen 127.0.0.1:9000
   BIDDER_CONSOLE_TOKEN=$(openssl rand -hex 32) bidder console --listen :8080
   bidder console --host bidder.example.com    # behind a proxy on this machine`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error { return a.console(cmd, listen, hosts) }),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
@@ -63,6 +63,9 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer s.close()
+	if weak := weakTokens(s.Config); len(weak) > 0 {
+		s.log.Warn(strings.Join(weak, " and ") + " could be guessed: make one with openssl rand -hex 32")
+	}
 	for i, host := range hosts {
 		hosts[i] = strings.ToLower(host)
 	}

@@ -48,7 +48,7 @@ fix. The exit code is 3 when something is wrong, and 4 when the database cannot 
 used at all.`,
 		Example: `  bidder doctor
   bidder doctor -o json | jq '.checks[] | select(.level != "ok")'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd) }),
 	}
 }

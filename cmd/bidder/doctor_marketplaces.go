@@ -27,20 +27,23 @@ const (
 	fewCharacters = 8
 )
 
+// weakTokens names the console's tokens that could be guessed.
+func weakTokens(c config.Config) (names []string) {
+	if token := c.ConsoleToken.Reveal(); token != "" && isWeak(token) {
+		names = append(names, "BIDDER_CONSOLE_TOKEN")
+	}
+	if token := c.ConsoleReadonlyToken.Reveal(); token != "" && isWeak(token) {
+		names = append(names, "BIDDER_CONSOLE_READONLY_TOKEN")
+	}
+	return names
+}
+
 // installation looks at how this process is set up.
 func (e *examination) installation() {
 	inPod := slices.ContainsFunc(e.environ, func(v string) bool { return strings.HasPrefix(v, "KUBERNETES_SERVICE_HOST=") })
 	e.expect("embedded", !e.s.Embedded || !inPod, levelError, fmt.Sprintf("embedded: %t, in a pod: %t", e.s.Embedded, inPod),
 		"give all pods one DATABASE_URL: private servers do not coordinate with each other")
-	var weak []string
-	for name, token := range map[string]config.Secret{
-		"BIDDER_CONSOLE_TOKEN": e.s.ConsoleToken, "BIDDER_CONSOLE_READONLY_TOKEN": e.s.ConsoleReadonlyToken,
-	} {
-		if token.Reveal() != "" && isWeak(token.Reveal()) {
-			weak = append(weak, name)
-		}
-	}
-	slices.Sort(weak)
+	weak := weakTokens(e.s.Config)
 	const name = "console token"
 	switch {
 	case len(weak) > 0:

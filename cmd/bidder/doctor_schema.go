@@ -48,7 +48,7 @@ func (e *examination) rights(ctx context.Context, q *queries.Queries, facts quer
 	if len(rights) > 0 {
 		message = facts.Role + " lacks " + strings.Join(rights, ", ")
 	}
-	e.expect("rights", len(rights) == 0, levelError, message, "run what `bidder grants --worker "+facts.Role+"` prints, as the owner")
+	e.expect("rights", len(rights) == 0, levelError, message, "where it is to run passes, run what `bidder grants --worker "+facts.Role+"` prints, as the owner; who only looks needs none of that")
 	return missing, e.excess(ctx, q, facts)
 }
 

@@ -66,7 +66,7 @@ func (a *app) freelancerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "freelancer", Short: "The account at Freelancer.com",
 		Example: "  bidder freelancer login\n  bidder freelancer status",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
 	cmd.AddCommand(a.freelancerLoginCommand(), a.freelancerLogoutCommand(), a.freelancerStatusCommand(), a.freelancerVerifyCommand())

@@ -27,7 +27,7 @@ administers the database runs that.`,
   bidder grants | psql "$OWNER_URL"
   DATABASE_URL=$OWNER_URL bidder grants --apply --pruner bidder_pruner
   bidder grants --worker bidder_worker --reader grafana --schema bidding`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			statements := roles.Grants()
 			if roles.Owner != "" {

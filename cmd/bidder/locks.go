@@ -19,7 +19,7 @@ func (a *app) keyCommand() *cobra.Command {
 makes of it. With that number any SQL client can take or see the lock.`,
 		Example: `  bidder key upwork '~01abc'
   psql -c "SELECT pg_try_advisory_lock($(bidder key upwork '~01abc' -o json | jq -r .bigint))"`,
-		Args: cobra.ExactArgs(2),
+		Args: exactArgs(2),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			key, err := parseKey(args[0], args[1])
 			if err != nil {
@@ -66,7 +66,7 @@ lock that is seconds old belongs to a holder that hangs, and the server ends it 
 BIDDER_LOCK_TTL is over.`,
 		Example: `  bidder locks
   bidder locks -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error { return a.locks(cmd) }),
 	}
 }

@@ -31,7 +31,7 @@ transaction mode: the lock that keeps two migrations apart belongs to a session.
 		Example: `  bidder migrate up
   bidder migrate version -o json
   bidder migrate down --steps 1 --yes`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.started = true
 			return errors.Join(usageError{errors.New("say what to do: up, down, version or force")}, cmd.Help())
@@ -90,7 +90,7 @@ func (a *app) migrateUpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "up", Short: "Bring the schema to the version that this program needs",
 		Example: "  bidder migrate up\n  bidder migrate up --dry-run",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			return a.migration(cmd, func(ctx context.Context, s *session, state db.SchemaState) error {
 				if state.Version > state.Latest {
@@ -112,7 +112,7 @@ func (a *app) migrateDownCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "down", Short: "Take migrations back, with the data of their tables",
 		Example: "  bidder migrate down --steps 1 --yes",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			if steps < 1 {
 				return usageError{fmt.Errorf("--steps %d: take back at least one", steps)}
@@ -138,7 +138,7 @@ func (a *app) migrateVersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Say where the schema is and what to do about it",
 		Example: "  bidder migrate version -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			return a.migration(cmd, func(_ context.Context, _ *session, state db.SchemaState) error {
 				if state.Dirty {
@@ -158,7 +158,7 @@ func (a *app) migrateForceCommand() *cobra.Command {
 failed migration Postgres has rolled its file back: the version before it is the right
 one. ` + "`bidder migrate version`" + ` says which.`,
 		Example: "  bidder migrate force 2 --yes",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			version, err := strconv.Atoi(args[0])
 			if err != nil || version < 0 {

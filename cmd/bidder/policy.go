@@ -48,7 +48,7 @@ amount, min_amount and max_amount, handlers and approval. docs/policy.md explain
 expressions, and ` + "`bidder config check`" + ` says what is wrong with them.`,
 		Example: `  bidder policy test postings.ndjson
   bidder config check`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
 	var in input
@@ -64,7 +64,7 @@ The exit code is 3 if lines were rejected.`,
 		Example: `  bidder policy test postings.ndjson
   bidder policy test --config new.yaml --cached-at now postings.ndjson
   my-scanner | bidder policy test - -o json | jq '.items[] | select(.eligible | not)'`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			in.names = args
 			return a.testPolicy(cmd, &in)

@@ -36,7 +36,7 @@ Pods may go on beside it, and it may be interrupted at any time. A worker's role
 not delete history: use a role of its own (` + "`bidder grants --pruner ROLE`" + `), or the owner.`,
 		Example: `  bidder prune --older-than 90d --dry-run
   DATABASE_URL=$PRUNER_URL bidder prune --older-than 90d`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error { return a.prune(cmd, olderThan) }),
 	}
 	cmd.Flags().StringVar(&olderThan, "older-than", "", "how old what is deleted must be, such as 90d (required)")

@@ -46,7 +46,7 @@ func (a *app) reviewCommand() *cobra.Command {
   bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
   bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
   bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.started = true
 			return errors.Join(usageError{errors.New("say what to do: list, show, approve, retry or resolve")}, cmd.Help())
@@ -62,7 +62,7 @@ func (a *app) reviewListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List what waits for a person, oldest first",
 		Example: "  bidder review list -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			return a.listReview(cmd, marketplace, after, limit)
 		}),
@@ -121,7 +121,7 @@ func (a *app) listReview(cmd *cobra.Command, marketplace, after string, limit in
 	}
 	t.Print()
 	if items.Next != nil {
-		fmt.Fprintf(a.stdout, "\nMore: bidder review list --after %s\n", *items.Next)
+		fmt.Fprintf(a.stdout, "\nMore: %s\n", more(cmd, *items.Next))
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (a *app) reviewShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show BID_ID", Short: "Everything a person needs to decide",
 		Example: "  bidder review show 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.onBid(cmd, args[0], func(ctx context.Context, s *session, b queries.Bid) error {
 				if !review.Waits(b) {
@@ -232,7 +232,7 @@ func (a *app) reviewApproveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "approve BID_ID", Short: "Let a bid be sent that waits for approval",
 		Example: "  bidder review approve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --by ops@example.com",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.decide(cmd, args[0], by, review.Approve(by))
 		}),
@@ -246,7 +246,7 @@ func (a *app) reviewRetryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "retry BID_ID", Short: "Try a delivery in review again, as if it had never failed",
 		Example: "  bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.decide(cmd, args[0], by, review.Retry(by))
 		}),
@@ -267,7 +267,7 @@ func (a *app) reviewResolveCommand() *cobra.Command {
   rejected, won, lost   how it ended`,
 		Example: `  bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778 --by alice
   bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as not-placed --note "job was closed"`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.resolve(cmd, args[0], as, by, note)
 		}),

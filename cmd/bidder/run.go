@@ -60,7 +60,7 @@ you like: whatever a crash leaves behind, the next run goes on with.`,
   my-scanner | bidder run --postings - -o json
   bidder run --dry-run --postings postings.ndjson
   * * * * *  bidder run        # from cron, on as many hosts as you like`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case postings != "":

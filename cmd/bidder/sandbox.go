@@ -46,7 +46,7 @@ where nobody knows what Freelancer.com does; see docs/sandbox.md.`,
   curl -s localhost:8095/admin/faults -d '{"do":"answer","when":"after","status":500,"count":3}'
   curl -s 'localhost:8095/freelancer/api/projects/0.1/projects/active/?query=golang'
   curl -s localhost:8095/admin/freelancer/rules -d '{"retract_encoding":"any"}'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error {
 			if _, err := a.load(cmd, false); err != nil {
 				return err
@@ -102,7 +102,7 @@ func (a *app) bridgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "bridge", Short: "Connectors to marketplaces",
 		Example: "  bidder bridge check http://127.0.0.1:8080/upwork",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { a.started = true; return cmd.Help() },
 	}
 	cmd.AddCommand(a.bridgeCheckCommand())
@@ -122,7 +122,7 @@ variable of --secret-env holds; with a MARKETPLACE what the configuration says o
 		Example: `  bidder bridge check http://127.0.0.1:8080/upwork
   UPWORK_SECRET=whsec_… bidder bridge check https://connector.example.com/upwork --secret-env UPWORK_SECRET
   bidder --config bidder.yaml bridge check upwork`,
-		Args: cobra.ExactArgs(1),
+		Args: exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.checkBridge(cmd, args[0], secret)
 		}),

@@ -55,7 +55,7 @@ what would change, print the postings and have ingest try them.`,
 		Example: `  bidder scan freelancer --query 'golang postgres' --type fixed --min-price 250
   bidder scan freelancer --type hourly --min-price 30 --skill 1092 --language en --since 2h --limit 500
   bidder scan freelancer --query golang --print | bidder ingest --dry-run -`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exactArgs(1),
 		ValidArgsFunction: a.completeScannable,
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.scan(cmd, args[0], flags)

@@ -46,7 +46,7 @@ live, owed, queued, waiting for a person, paused (docs/operations.md).`,
 		Example: `  bidder stats
   bidder stats --since 24h -o json
   bidder stats -o prometheus > /var/lib/node_exporter/bidder.prom`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.action([]string{"table", "json", "prometheus"}, func(cmd *cobra.Command, _ []string) error {
 			var within time.Duration
 			if since != "" && a.output == "prometheus" {

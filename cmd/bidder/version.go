@@ -29,7 +29,7 @@ func (a *app) versionCommand() *cobra.Command {
 sources differed), the Go version, and the version of the schema that it needs.
 ` + "`go version -m bidder`" + ` lists all modules that are in it.`,
 		Example: "  bidder version -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: a.action(tableOrJSON, func(*cobra.Command, []string) error {
 			report := readVersion()
 			if a.output == "json" {

@@ -34,7 +34,7 @@ func (a *app) whyCommand() *cobra.Command {
 		Short: "What a run would do with a posting now, and what happened before",
 		Example: `  bidder why upwork '~01abc'
   bidder why freelancer 39812345 -o json`,
-		Args: cobra.ExactArgs(2),
+		Args: exactArgs(2),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			key, err := parseKey(args[0], args[1])
 			if err != nil {

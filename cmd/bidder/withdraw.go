@@ -32,7 +32,7 @@ From the request on nothing more of the bid is sent, whatever happens.
 Asking again changes nothing. The exit code is 0 when the bid is withdrawn, and 3
 while the withdrawal is owed or needs a person.`,
 		Example: `  bidder withdraw 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --reason "client changed the scope"`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.withdraw(cmd, args[0], reason, by)
 		}),

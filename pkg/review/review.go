@@ -51,7 +51,11 @@ func (e UnknownEndingError) Error() string {
 type NotWaitingError struct{ Bid queries.Bid }
 
 func (e NotWaitingError) Error() string {
-	return fmt.Sprintf("bid %s does not wait for a person: it is %s and owes %s", e.Bid.ID, e.Bid.Status, Owes(e.Bid))
+	owes := Owes(e.Bid)
+	if owes == "-" {
+		owes = "nothing"
+	}
+	return fmt.Sprintf("bid %s does not wait for this decision: it is %s and owes %s", e.Bid.ID, e.Bid.Status, owes)
 }
 
 // UnsettledError means that a bid was sent so lately that it may still show up: until then

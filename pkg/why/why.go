@@ -23,6 +23,8 @@ func Reasons(ctx context.Context, q *queries.Queries, c config.Config, attempt b
 	}
 	candidate, err := q.GetCandidate(ctx, attempt.Key.Marketplace, attempt.Key.JobID)
 	switch {
+	case errors.Is(err, pgx.ErrNoRows) && attempt.Outcome == bidding.Unknown:
+		reasons = append(reasons, "It is not queued: a run that reads it from a file, or a scan that finds it, queues it.")
 	case errors.Is(err, pgx.ErrNoRows):
 		reasons = append(reasons, "It is not queued: newer content, or `bidder run --reconsider`, queues it.")
 	case err != nil:
