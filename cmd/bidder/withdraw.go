@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
 )
 
@@ -72,6 +73,9 @@ func (a *app) withdraw(cmd *cobra.Command, bidID, reason, by string) error {
 	_, finishErr := recorder.finish(ctx, exitCode(err))
 	if bid.ID == uuid.Nil {
 		return errors.Join(err, finishErr)
+	}
+	if bid.Status == "WITHDRAWN" && bid.ExternalBidID == nil && s.Marketplace(bid.Marketplace).Handler == config.HandlerManual {
+		fmt.Fprintf(a.stderr, "%s is served by hand: if somebody has placed this bid there, it has to be taken back there, too.\n", bid.Marketplace)
 	}
 	return errors.Join(err, finishErr, a.printWithdrawal(bid))
 }

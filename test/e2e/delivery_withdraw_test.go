@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,6 +51,19 @@ func TestWithdrawUnsent(t *testing.T) {
 	if got := m.server.Journal(); len(got) != 0 {
 		t.Errorf("the marketplace saw %+v", got)
 	}
+}
+
+// TestWithdrawHandedOver: nobody but a person knows whether it was placed by hand.
+func TestWithdrawHandedOver(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	id := f.claim("1")[0]
+	f.bidder("run").want(t, 0) // to a person
+	f.wantCount(1, "bids WHERE delivery_state = 'review'")
+	if told := f.bidder("withdraw", id, "--reason", "a mistake").want(t, 0).stderr; !strings.Contains(told, "by hand") {
+		t.Errorf("it says: %s", told)
+	}
+	f.wantCount(1, "bids WHERE status = 'WITHDRAWN'")
 }
 
 // TestWithdrawOwed: what does not succeed at once is finished by a later pass.
