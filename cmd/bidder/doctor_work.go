@@ -57,13 +57,13 @@ func (e *examination) owed(ctx context.Context, _ *queries.Queries) error {
 	if err != nil {
 		return err
 	}
-	total := int64(0)
+	total := -owed.InReview - owed.AwaitingApproval // they are told next
 	for _, row := range owed.ByState {
 		total += row.Bids
 	}
 	message := "nothing is owed"
 	if total > 0 {
-		message = fmt.Sprintf("%d bids owe a delivery; the oldest that needs no person for %s, the most overdue for %s",
+		message = fmt.Sprintf("%d bids owe a delivery that needs no person; the oldest for %s, the most overdue for %s",
 			total, owed.Oldest.Round(time.Second), owed.Overdue.Round(time.Second))
 	}
 	e.expect("owed deliveries", owed.Overdue < overdueLong, levelWarning, message,
