@@ -108,14 +108,14 @@ type passing struct {
 
 	mu        sync.Mutex
 	stretches []*stretch // that may hold more
-	last      *stretch   // the whole queue once more, for what others held
+	last      *stretch   // all that is due once more, for what others held or brought late
 	working   int
 	broken    map[posting.Key]bool
 }
 
-// newPassing cuts the queue, from first to last and what else is due by dueBy, into stretches for
-// so many workers. The cuts differ from pod to pod, which often begin in the same second; the
-// oldest come first, but only for one worker.
+// newPassing cuts the queue, from first to last, into stretches for so many workers. The cuts
+// differ from pod to pod, which often begin in the same second; the oldest come first, but only
+// for one worker.
 func newPassing(workers int, first, last, dueBy time.Time) *passing {
 	p := &passing{dueBy: dueBy, working: workers}
 	part := float64(last.Sub(first)) / float64(workers)
@@ -126,7 +126,7 @@ func newPassing(workers int, first, last, dueBy time.Time) *passing {
 		p.stretches = append(p.stretches, &stretch{place: from, end: end})
 		from = end.Add(time.Microsecond)
 	}
-	p.stretches = append(p.stretches, &stretch{place: from, end: dueBy})
+	p.stretches = append(p.stretches, &stretch{place: from, end: last})
 	return p
 }
 

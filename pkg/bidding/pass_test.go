@@ -20,7 +20,7 @@ func TestStretches(t *testing.T) {
 		want(t, "begins where the one before ends", own[i].place, from)
 		from = own[i].end.Add(time.Microsecond)
 	}
-	want(t, "ends with the queue", own[workers-1].end, dueBy)
+	want(t, "ends with the queue", own[workers-1].end, last)
 
 	for i, width := range []time.Duration{time.Minute, 40 * time.Minute, 10 * time.Minute, time.Minute} {
 		own[i].place = own[i].end.Add(-width)

@@ -486,4 +486,4 @@ func cents(n int64) *int64 { return new(n) }
 func name(n int) string { return strconv.Itoa(n) }
 
 // wholeQueue is a pass of one worker over all that is due by then.
-func wholeQueue(dueBy time.Time) *passing { return newPassing(1, time.Time{}, time.Time{}, dueBy) }
+func wholeQueue(dueBy time.Time) *passing { return newPassing(1, time.Time{}, dueBy, dueBy) }
