@@ -33,7 +33,7 @@ func latency() row {
 				}
 				far.trips.Store(0)
 				s, err := drain(ctx, pool, claimWorkers, batchSize)
-				s.extra["round trips per batch"] = float64(far.trips.Load()) / float64(max(len(s.latencies), 1))
+				s.extra["round trips per batch"] = float64(far.trips.Load()) / (float64(b.sizes.batched) / batchSize)
 				return s, errors.Join(err, d.exec(ctx, "SET session_replication_role = replica"),
 					d.exec(ctx, "DELETE FROM bids WHERE job_id >= $1", key(b.sizes.batched).JobID))
 			})
