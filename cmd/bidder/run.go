@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -91,14 +90,21 @@ func (a *app) run(cmd *cobra.Command, options *runOptions, every string) error {
 	if slices.Contains(options.names, "-") {
 		return usageError{errors.New("--every reads the postings again each time: name a file instead of standard input")}
 	}
-	ctx := cmd.Context()
+	c, err := a.load(cmd, true)
+	if err != nil {
+		return err
+	}
+	log, ctx := a.logger(c), cmd.Context()
 	for first := true; ; first = false {
 		err := a.runOnce(cmd, options)
-		if code := exitCode(err); code == codeUsage && first || code > codeSignal {
+		code := exitCode(err)
+		switch {
+		case code == codeUsage && first || code > codeSignal:
 			return err
-		}
-		for line := range strings.Lines(errorText(err)) { // an outage, or a file that is just being replaced, ends no pod
-			fmt.Fprintln(a.stderr, "bidder:", strings.TrimRight(line, "\n"))
+		case code == codePerson:
+			log.Warn("the pass left something for a person", "exit_code", code, "error", err)
+		case err != nil: // an outage, or a file that is just being replaced, ends no pod
+			log.Error("the pass could not be finished; the next one goes on", "exit_code", code, "error", err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -108,13 +114,6 @@ func (a *app) run(cmd *cobra.Command, options *runOptions, every string) error {
 			return context.Cause(ctx) //nolint:wrapcheck // the signal
 		}
 	}
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // runOnce is one pass, recorded as a run.
