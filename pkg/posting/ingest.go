@@ -104,7 +104,8 @@ func Rehearse(
 	})
 }
 
-// collect reads all lines and hands the postings on in batches.
+// collect reads all lines and hands the postings on in batches. While one is written the next is
+// read already.
 func collect(
 	ctx context.Context, d *Decoder, observer Observer, write func(context.Context, *batch) (Counts, error),
 ) (Counts, error) {
@@ -112,23 +113,13 @@ func collect(
 	b := newBatch()
 	writing, cancel := withGrace(ctx)
 	defer cancel()
-	flush := func() error { // after an interruption as well: nobody gives a pipe's lines again
-		if len(b.postings) > 0 {
-			written, err := write(writing, b)
-			if err != nil {
-				return err
-			}
-			counts = counts.Add(written)
-			b = newBatch()
-		}
-		if observer.Progress != nil {
-			observer.Progress(counts)
-		}
-		return nil
+	w := &writer{write: func(b *batch) (Counts, error) { return write(writing, b) }, counts: &counts, progress: observer.Progress}
+	finish := func() error { // after an interruption as well: nobody gives a pipe's lines again
+		return errors.Join(w.start(b), w.settle())
 	}
 	for {
 		if err := context.Cause(ctx); err != nil {
-			err = errors.Join(err, flush())
+			err = errors.Join(err, finish())
 			return counts, err
 		}
 		item, err := d.Next()
@@ -137,7 +128,7 @@ func collect(
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
-			err = errors.Join(err, flush()) // which counts, so it goes before the return
+			err = errors.Join(err, finish()) // which counts, so it goes before the return
 			return counts, err
 		case item.Blank:
 			counts.Read++
@@ -147,19 +138,63 @@ func collect(
 			counts.Rejected++
 			if observer.Rejected != nil {
 				if err := observer.Rejected(item.Reject); err != nil {
-					err = errors.Join(err, flush())
+					err = errors.Join(err, finish())
 					return counts, err
 				}
 			}
 		default:
 			b.add(item)
 			if len(b.lines) >= batchPostings || b.bytes >= batchBytes {
-				if err := flush(); err != nil {
+				if err := w.start(b); err != nil {
 					return counts, err
 				}
+				b = newBatch()
 			}
 		}
 	}
+}
+
+// writer writes one batch at a time, while the next is collected.
+type writer struct {
+	write    func(*batch) (Counts, error)
+	counts   *Counts
+	progress func(Counts)
+	pending  chan error // from the batch that is being written
+	written  Counts     // of that batch, once pending has answered
+}
+
+// start begins to write b when the batch before is written, if that went well.
+func (w *writer) start(b *batch) error {
+	if w.pending != nil {
+		if err := w.settle(); err != nil {
+			return err
+		}
+	}
+	if len(b.postings) > 0 {
+		w.pending = make(chan error, 1)
+		go func() {
+			var err error
+			w.written, err = w.write(b)
+			w.pending <- err
+		}()
+	}
+	return nil
+}
+
+// settle waits until nothing is being written any more, and says how far it got.
+func (w *writer) settle() error {
+	if w.pending != nil {
+		err := <-w.pending
+		w.pending = nil
+		if err != nil {
+			return err
+		}
+		*w.counts = w.counts.Add(w.written)
+	}
+	if w.progress != nil {
+		w.progress(*w.counts)
+	}
+	return nil
 }
 
 // interruptGrace is how long the last batch may take to be written after an interruption.

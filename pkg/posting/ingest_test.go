@@ -276,6 +276,7 @@ func TestIngestRejected(t *testing.T) {
 	wantRows(t, pool, queue, "a of 08:05", "b of 08:01", "c of 08:01")
 }
 
+// What is read while a batch is written is kept with it.
 func TestIngestInterrupted(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL)
@@ -289,11 +290,11 @@ func TestIngestInterrupted(t *testing.T) {
 	got, err := posting.Ingest(ctx, pool, limits, decoder(strings.NewReader(lines.String())), posting.Observer{
 		Progress: func(posting.Counts) { cancel(signal) },
 	})
-	if want := (posting.Counts{Read: 1000, Accepted: 1000}); !errors.Is(err, signal) || got != want {
+	if want := (posting.Counts{Read: 2000, Accepted: 2000}); !errors.Is(err, signal) || got != want {
 		t.Errorf("%+v, %v; want %+v, %v", got, err, want, signal)
 	}
-	wantRows(t, pool, "SELECT count(*) || ' ' || max(job_id) FROM postings", "1000 0999")
-	ingest(t, pool, lines.String(), posting.Counts{Read: 2500, Accepted: 1500, Unchanged: 1000})
+	wantRows(t, pool, "SELECT count(*) || ' ' || max(job_id) FROM postings", "2000 1999")
+	ingest(t, pool, lines.String(), posting.Counts{Read: 2500, Accepted: 500, Unchanged: 2000})
 }
 
 // What was read of a pipe is kept when the reading is interrupted within a batch: nobody gives
@@ -379,11 +380,11 @@ func TestIngestDatabaseFails(t *testing.T) {
 		}
 	}
 	var many strings.Builder
-	for job := range 1001 {
+	for job := range 2001 {
 		many.WriteString(item(fmt.Sprint(job), 1))
 	}
 	if got, err := posting.Ingest(t.Context(), pool, limits, decoder(strings.NewReader(many.String())), posting.Observer{}); db.Code(err) != db.CodeUndefinedTable || got != (posting.Counts{}) {
-		t.Errorf("a whole batch: %+v, %v", got, err)
+		t.Errorf("whole batches: %+v, %v", got, err)
 	}
 	if _, err := posting.Rehearse(t.Context(), pool, decoder(strings.NewReader(item("a", 1))), map[posting.Key]posting.Posting{}, false, posting.Observer{}); db.Code(err) != db.CodeUndefinedTable {
 		t.Errorf("rehearsal: %v", err)
