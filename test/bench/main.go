@@ -91,11 +91,14 @@ func run(ctx context.Context) error {
 		}
 		report.results = append(report.results, result)
 		report.print(os.Stdout, result)
+		if *out == "" || *isQuick || *only != "" {
+			continue
+		}
+		if err := report.write(*out); err != nil { // after each row: an hour is long
+			return err
+		}
 	}
-	if *out == "" || *isQuick || *only != "" {
-		return nil
-	}
-	return report.write(*out)
+	return nil
 }
 
 // rows are the experiments in the order of the report.
