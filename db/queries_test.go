@@ -197,11 +197,8 @@ func TestQueriesAsWorker(t *testing.T) {
 // call calls a query once, after a setting, and leaves everything as it was.
 func call(t *testing.T, pool db.Beginner, method reflect.Method, round int, set string, setting string) error {
 	t.Helper()
-	tx, err := db.Begin(t.Context(), pool, limits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Rollback(t.Context(), tx)
+	tx := db.Begin(pool, limits)
+	defer tx.Rollback(t.Context())
 	exec(t, tx, set, setting)
 	in := []reflect.Value{reflect.ValueOf(queries.New(tx)), reflect.ValueOf(t.Context())}
 	for i := len(in); i < method.Type.NumIn(); i++ {
@@ -211,7 +208,7 @@ func call(t *testing.T, pool db.Beginner, method reflect.Method, round int, set 
 		in = append(in, made.Elem())
 	}
 	out := method.Func.Call(in)
-	err, _ = reflect.TypeAssert[error](out[len(out)-1])
+	err, _ := reflect.TypeAssert[error](out[len(out)-1])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

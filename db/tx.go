@@ -42,53 +42,170 @@ var ErrIsolation = errors.New("the transaction is not READ COMMITTED")
 // was answered: the transaction may or may not have been committed.
 var ErrCommitUnknown = errors.New("it is unknown whether the transaction was committed")
 
-// Beginner begins transactions: a pool or a connection.
+// Beginner begins transactions: a pool.
 type Beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 }
 
-// Begin begins a READ COMMITTED transaction under the limits. The caller ends it with
-// [Commit] or [Rollback].
-func Begin(ctx context.Context, pool Beginner, limits Limits) (pgx.Tx, error) {
-	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return nil, fmt.Errorf("begin: %w", err)
+// Tx is a READ COMMITTED transaction under limits. It begins with its first statement: BEGIN, the
+// limits and that statement are one message to the server. It is not safe for concurrent use.
+type Tx struct {
+	pool   Beginner
+	limits Limits
+	begun  pgx.Tx // nil before the first statement
+	failed error  // to begin as it should
+}
+
+// Begin returns a transaction. Nothing is sent before its first statement, which fails with
+// [ErrIsolation] where the server did not follow. The caller ends it with [Tx.Commit] or [Tx.Rollback].
+func Begin(pool Beginner, limits Limits) *Tx { return &Tx{pool: pool, limits: limits} }
+
+// Begun is the transaction as pgx has it, or nil before the first statement.
+func (t *Tx) Begun() pgx.Tx { return t.begun }
+
+// Exec runs a statement.
+func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if t.begun != nil && t.failed == nil {
+		return t.begun.Exec(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
 	}
-	if err := setLimits(ctx, tx, limits); err != nil {
-		Rollback(ctx, tx)
+	results, err := t.begin(ctx, sql, args)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	tag, err := results.Exec()
+	return tag, errors.Join(err, results.Close())
+}
+
+// Query runs a statement that answers rows.
+func (t *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if t.begun != nil && t.failed == nil {
+		return t.begun.Query(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
+	}
+	results, err := t.begin(ctx, sql, args)
+	if err != nil {
 		return nil, err
 	}
-	return tx, nil
+	rows, err := results.Query()
+	return &firstRows{rows, results}, err //nolint:wrapcheck // whoever asks says what for
 }
 
-func setLimits(ctx context.Context, tx pgx.Tx, limits Limits) error {
-	isolation, err := limit(ctx, tx, limits)
-	if err != nil {
-		return err
+// QueryRow runs a statement that answers one row.
+func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if t.begun != nil && t.failed == nil {
+		return t.begun.QueryRow(ctx, sql, args...)
 	}
-	if isolation != "read committed" {
-		return fmt.Errorf("%w: it is %s", ErrIsolation, isolation)
+	results, err := t.begin(ctx, sql, args)
+	return firstRow{results, err}
+}
+
+// begin sends BEGIN, the limits and the first statement, and reads what comes before the answer to
+// that. Where it fails nothing of the transaction is left, whoever ignores it.
+func (t *Tx) begin(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+	if t.failed != nil {
+		return nil, t.failed
+	}
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
+	batch.Queue(sql, args...)
+	results := t.pool.SendBatch(ctx, batch)
+	t.begun = results.Tx()
+	_, err := results.Exec()
+	if err != nil {
+		err = fmt.Errorf("begin: %w", err)
+	} else if err = isolated(queries.New(reading{results: results}).SetLimits(ctx, queries.SetLimitsParams{})); err == nil {
+		return results, nil
+	}
+	_ = results.Close() // which says the same again
+	t.Rollback(ctx)
+	t.failed = err
+	return nil, err
+}
+
+// isolated says whether the server did as it was told.
+func isolated(set queries.SetLimitsRow, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("set the transaction's limits: %w", err)
+	case set.Isolation != "read committed":
+		return fmt.Errorf("%w: it is %s", ErrIsolation, set.Isolation)
 	}
 	return nil
 }
 
-// limit puts a transaction under the limits, and says how isolated it is.
-func limit(ctx context.Context, tx pgx.Tx, limits Limits) (isolation string, err error) {
+// firstRows are the rows of a transaction's first statement, at whose end the connection is free for the next.
+type firstRows struct {
+	pgx.Rows
+
+	results pgx.BatchResults
+}
+
+func (r *firstRows) Close() {
+	r.Rows.Close()
+	_ = r.results.Close() // an error that is not Rows' own breaks the connection: the next statement will say it
+}
+
+// firstRow is the row of a transaction's first statement.
+type firstRow struct {
+	results pgx.BatchResults
+	err     error
+}
+
+func (r firstRow) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	err := r.results.QueryRow().Scan(dest...)
+	if closing := r.results.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+// sending takes statements for a message in place of running them: their answers come later.
+type sending struct{ batch *pgx.Batch }
+
+func (s sending) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	s.batch.Queue(sql, args...)
+	return pgconn.CommandTag{}, nil
+}
+
+func (s sending) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
+	s.batch.Queue(sql, args...)
+	return later{}
+}
+
+var errRows = errors.New("a statement that answers rows cannot wait for its answer")
+
+func (s sending) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errRows }
+
+// reading hands the answers to such statements out, in their order.
+type reading struct {
+	sending
+
+	results pgx.BatchResults
+}
+
+func (r reading) QueryRow(context.Context, string, ...any) pgx.Row { return r.results.QueryRow() }
+
+// later is a row that is not there yet.
+type later struct{}
+
+func (later) Scan(...any) error { return nil }
+
+func (l Limits) params() queries.SetLimitsParams {
 	seqScan := "on"
-	if limits.NoSeqScan {
+	if l.NoSeqScan {
 		seqScan = "off"
 	}
-	set, err := queries.New(tx).SetLimits(ctx, queries.SetLimitsParams{
-		StatementTimeout: milliseconds(limits.Statement),
-		LockTimeout:      milliseconds(limits.Lock),
-		IdleTimeout:      milliseconds(limits.Idle),
-		LockTTL:          milliseconds(limits.Life),
+	return queries.SetLimitsParams{
+		StatementTimeout: milliseconds(l.Statement),
+		LockTimeout:      milliseconds(l.Lock),
+		IdleTimeout:      milliseconds(l.Idle),
+		LockTTL:          milliseconds(l.Life),
 		Seqscan:          seqScan,
-	})
-	if err != nil {
-		return "", fmt.Errorf("set the transaction's limits: %w", err)
 	}
-	return set.Isolation, nil
 }
 
 // milliseconds never says 0, which Postgres reads as "no limit", nor more than the 24 days that it can count.
@@ -98,29 +215,50 @@ func milliseconds(d time.Duration) string {
 
 // InTx runs fn in a transaction under the limits and commits it. fn's error, a panic or a
 // cancelled context rolls it back. A lost COMMIT is reported as [ErrCommitUnknown].
-func InTx(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
-	tx, err := Begin(ctx, pool, limits)
-	if err != nil {
-		return err
-	}
-	defer Rollback(ctx, tx)
+func InTx(ctx context.Context, pool Beginner, limits Limits, fn func(tx *Tx) error) error {
+	tx := Begin(pool, limits)
+	defer tx.Rollback(ctx)
 	if err := fn(tx); err != nil {
 		return err
 	}
-	return Commit(ctx, tx)
+	return tx.Commit(ctx)
 }
 
-// Commit commits tx. An error that wraps [ErrCommitUnknown] means that nobody knows;
-// any other error means that the transaction was rolled back.
-func Commit(ctx context.Context, tx pgx.Tx) error {
+// Commit commits what was written. An error that wraps [ErrCommitUnknown] means that nobody
+// knows; any other error means that the transaction was rolled back.
+func (t *Tx) Commit(ctx context.Context) error {
+	return t.CommitWith(ctx, func(*queries.Queries) error { return nil })
+}
+
+// CommitWith is [Tx.Commit] in one message with the statements of last, of which nothing is read
+// but whether they failed.
+func (t *Tx) CommitWith(ctx context.Context, last func(q *queries.Queries) error) error {
 	if err := ctx.Err(); err != nil { // then nothing is sent
-		Rollback(ctx, tx)
+		t.Rollback(ctx)
 		return fmt.Errorf("commit: %w", err)
 	}
-	err := tx.Commit(ctx)
+	if t.begun == nil || t.failed != nil {
+		return t.failed
+	}
+	batch := &pgx.Batch{}
+	if err := last(queries.New(sending{batch})); err != nil {
+		return err
+	}
+	batch.Queue("commit")
+	var tag pgconn.CommandTag
+	results := t.begun.SendBatch(ctx, batch)
+	for range batch.Len() {
+		tag, _ = results.Exec()
+	}
+	err := results.Close() // the first that went wrong
+	if err == nil && tag.String() == "ROLLBACK" {
+		err = pgx.ErrTxCommitRollback
+	}
 	if err == nil {
+		t.release(ctx)
 		return nil
 	}
+	t.Rollback(ctx) // gives the connection back
 	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost.
 	if pgErr, answered := errors.AsType[*pgconn.PgError](err); errors.Is(err, pgx.ErrTxCommitRollback) ||
 		answered && pgErr.SeverityUnlocalized == "ERROR" {
@@ -129,9 +267,24 @@ func Commit(ctx context.Context, tx pgx.Tx) error {
 	return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
 }
 
-// Rollback rolls tx back, also when ctx is cancelled; after a commit it does nothing. It
+// release gives the connection of a transaction that has ended back to the pool: pgx does that
+// with a commit, of which a context that is over lets it send nothing.
+func (t *Tx) release(ctx context.Context) {
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = t.begun.Commit(over)
+}
+
+// Rollback rolls back what was written, also when ctx is cancelled; after a commit it does nothing. It
 // cannot fail: where the server does not answer, pgx closes the connection, and the
 // server rolls back what a closed connection has begun.
+func (t *Tx) Rollback(ctx context.Context) {
+	if t.begun != nil {
+		Rollback(ctx, t.begun)
+	}
+}
+
+// Rollback is [Tx.Rollback] for a transaction of pgx.
 func Rollback(ctx context.Context, tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
@@ -152,8 +305,8 @@ func ReadOnly(ctx context.Context, pool Beginner, fn func(tx pgx.Tx) error) erro
 // View is [ReadOnly] under limits.
 func View(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) error) error {
 	return ReadOnly(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := limit(ctx, tx, limits); err != nil {
-			return err
+		if _, err := queries.New(tx).SetLimits(ctx, limits.params()); err != nil {
+			return fmt.Errorf("set the transaction's limits: %w", err)
 		}
 		return fn(tx)
 	})

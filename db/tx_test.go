@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/test/netfault"
 	"github.com/arbitrageai/bidder/test/testdb"
 )
@@ -53,7 +54,7 @@ func TestLimits(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	for _, end := range []error{nil, broken} {
-		err := db.InTx(t.Context(), pool, narrow, func(tx pgx.Tx) error {
+		err := db.InTx(t.Context(), pool, narrow, func(tx *db.Tx) error {
 			if diff := cmp.Diff(want, settings(t, tx)); diff != "" {
 				t.Errorf("inside the transaction (-want +got):\n%s", diff)
 			}
@@ -67,7 +68,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("after the transaction (-before +after):\n%s", diff)
 		}
 	}
-	if err := db.InTx(t.Context(), pool, limits, func(tx pgx.Tx) error {
+	if err := db.InTx(t.Context(), pool, limits, func(tx *db.Tx) error {
 		if got := settings(t, tx)["enable_seqscan"]; got != "on" {
 			t.Errorf("enable_seqscan is %s without NoSeqScan", got)
 		}
@@ -91,7 +92,7 @@ func TestLimitsKeepSafeCommits(t *testing.T) {
 			t.Parallel()
 			database := testdb.New(t)
 			exec(t, database.Pool(t), fmt.Sprintf("ALTER DATABASE %s SET synchronous_commit = %s", database.Name, level))
-			if err := db.InTx(t.Context(), open(t, database.URL, 1), limits, func(tx pgx.Tx) error {
+			if err := db.InTx(t.Context(), open(t, database.URL, 1), limits, func(tx *db.Tx) error {
 				if got := settings(t, tx)["synchronous_commit"]; got != level {
 					t.Errorf("synchronous_commit is %s, want %s", got, level)
 				}
@@ -108,12 +109,12 @@ func TestLimitsOutOfRange(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL, 1)
 	wide := db.Limits{Statement: 365 * 24 * time.Hour, Lock: 365 * 24 * time.Hour, Idle: 365 * 24 * time.Hour, Life: 365 * 24 * time.Hour}
-	if err := db.InTx(t.Context(), pool, wide, func(pgx.Tx) error { return nil }); err != nil {
+	if err := db.InTx(t.Context(), pool, wide, func(*db.Tx) error { return nil }); err != nil {
 		t.Errorf("a year: %v", err)
 	}
 	tiny := limits
 	tiny.Lock = 0
-	if err := db.InTx(t.Context(), pool, tiny, func(tx pgx.Tx) error {
+	if err := db.InTx(t.Context(), pool, tiny, func(tx *db.Tx) error {
 		if got := settings(t, tx)["lock_timeout"]; got != "1ms" {
 			t.Errorf("no time at all became %q", got)
 		}
@@ -128,7 +129,7 @@ func TestStatementIsCut(t *testing.T) {
 	pool := open(t, testdb.New(t).URL, 1)
 	short := limits
 	short.Statement = 20 * time.Millisecond
-	err := db.InTx(t.Context(), pool, short, func(tx pgx.Tx) error {
+	err := db.InTx(t.Context(), pool, short, func(tx *db.Tx) error {
 		_, err := tx.Exec(t.Context(), "SELECT pg_sleep(60)")
 		return err
 	})
@@ -147,7 +148,7 @@ func TestLockWaitIsCut(t *testing.T) {
 	pool := open(t, database.URL, 1)
 	short := limits
 	short.Lock = 20 * time.Millisecond
-	err := db.InTx(t.Context(), pool, short, func(tx pgx.Tx) error {
+	err := db.InTx(t.Context(), pool, short, func(tx *db.Tx) error {
 		_, err := tx.Exec(t.Context(), "UPDATE runs SET host = 'x'")
 		return err
 	})
@@ -163,7 +164,8 @@ func TestSilenceIsCut(t *testing.T) {
 	watch, pool := database.Pool(t), open(t, database.URL, 1)
 	short := limits
 	short.Idle = 20 * time.Millisecond
-	err := db.InTx(t.Context(), pool, short, func(tx pgx.Tx) error {
+	err := db.InTx(t.Context(), pool, short, func(tx *db.Tx) error {
+		exec(t, tx, "SELECT")
 		awaitGone(t, watch)
 		_, err := tx.Exec(t.Context(), "SELECT")
 		return err
@@ -198,7 +200,7 @@ func TestLifeIsCut(t *testing.T) {
 			pool := open(t, database.URL, 1)
 			short := limits
 			short.Life = 100 * time.Millisecond
-			err := db.InTx(t.Context(), pool, short, func(tx pgx.Tx) error {
+			err := db.InTx(t.Context(), pool, short, func(tx *db.Tx) error {
 				for range 500 {
 					if _, err := tx.Exec(t.Context(), "SELECT pg_sleep(0.01)"); err != nil {
 						return err
@@ -221,11 +223,16 @@ func wantUsable(t *testing.T, pool *pgxpool.Pool) {
 	exec(t, pool, "SELECT")
 }
 
-// beginner hands transactions out that something is wrong with.
-type beginner func(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+// rewriting begins transactions in another way than it was asked for.
+type rewriting struct {
+	db.Beginner
 
-func (b beginner) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	return b(ctx, options)
+	begin string
+}
+
+func (r rewriting) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	batch.QueuedQueries[0].SQL = r.begin
+	return r.Beginner.SendBatch(ctx, batch)
 }
 
 func TestIsolation(t *testing.T) {
@@ -233,7 +240,7 @@ func TestIsolation(t *testing.T) {
 	database := testdb.New(t)
 	exec(t, database.Pool(t), fmt.Sprintf("ALTER DATABASE %s SET default_transaction_isolation = serializable", database.Name))
 	pool := open(t, database.URL, 1)
-	if err := db.InTx(t.Context(), pool, limits, func(tx pgx.Tx) error {
+	if err := db.InTx(t.Context(), pool, limits, func(tx *db.Tx) error {
 		if got := value[string](t, tx, "SHOW transaction_isolation"); got != "read committed" {
 			t.Errorf("the transaction is %s", got)
 		}
@@ -242,39 +249,72 @@ func TestIsolation(t *testing.T) {
 		t.Error(err)
 	}
 	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
-		other := beginner(func(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) {
-			return pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: level})
-		})
-		err := db.InTx(t.Context(), other, limits, func(pgx.Tx) error {
-			t.Errorf("a %s transaction was handed out", level)
-			return nil
-		})
-		wantIs(t, err, db.ErrIsolation)
-		wantUsable(t, pool)
+		for how, first := range firstStatements() {
+			err := db.InTx(t.Context(), rewriting{pool, "begin isolation level " + string(level)}, limits, func(tx *db.Tx) error {
+				for range 2 { // also whoever does not listen
+					if err := first(t.Context(), tx, "INSERT INTO runs (kind) VALUES ('run') RETURNING 1"); !errors.Is(err, db.ErrIsolation) {
+						t.Errorf("%s in a %s transaction: %v", how, level, err)
+					}
+				}
+				return nil
+			})
+			wantIs(t, err, db.ErrIsolation)
+			wantUsable(t, pool)
+		}
+	}
+	if rows := value[int](t, pool, "SELECT count(*)::int FROM runs"); rows != 0 {
+		t.Errorf("%d rows were written", rows)
+	}
+}
+
+// firstStatements are the ways to run the first statement of a transaction.
+func firstStatements() map[string]func(ctx context.Context, tx *db.Tx, sql string) error {
+	return map[string]func(ctx context.Context, tx *db.Tx, sql string) error{
+		"Exec": func(ctx context.Context, tx *db.Tx, sql string) error {
+			_, err := tx.Exec(ctx, sql)
+			return err
+		},
+		"Query": func(ctx context.Context, tx *db.Tx, sql string) error {
+			rows, err := tx.Query(ctx, sql)
+			if err != nil {
+				return err
+			}
+			_, err = pgx.CollectRows(rows, pgx.RowTo[int])
+			return err
+		},
+		"QueryRow": func(ctx context.Context, tx *db.Tx, sql string) error {
+			var n int
+			return tx.QueryRow(ctx, sql).Scan(&n)
+		},
 	}
 }
 
 func TestBeginFails(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL, 1)
-	if _, err := db.Begin(canceled(t), pool, limits); !errors.Is(err, context.Canceled) {
-		t.Errorf("begin when interrupted: %v", err)
+	for how, first := range firstStatements() {
+		tx := db.Begin(pool, limits)
+		if err := first(canceled(t), tx, "SELECT 1"); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s when interrupted: %v", how, err)
+		}
+		tx.Rollback(t.Context())
+		for begin, code := range map[string]string{"begin isolation level none": "42601", "begin read only": db.CodeReadOnly} {
+			tx := db.Begin(rewriting{pool, begin}, limits)
+			if err := first(t.Context(), tx, "INSERT INTO runs (kind) VALUES ('run') RETURNING 1"); db.Code(err) != code {
+				t.Errorf("%s after %s: %v", how, begin, err)
+			}
+			tx.Rollback(t.Context())
+		}
 	}
-	if err := db.InTx(canceled(t), pool, limits, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("transaction when interrupted: %v", err)
+	nothing := func(*db.Tx) error { return nil }
+	if err := db.InTx(canceled(t), pool, limits, nothing); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit when interrupted: %v", err)
+	}
+	if err := db.InTx(t.Context(), pool, limits, nothing); err != nil {
+		t.Errorf("a transaction of nothing: %v", err)
 	}
 	if err := db.ReadOnly(canceled(t), pool, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("read when interrupted: %v", err)
-	}
-	failed := beginner(func(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-		tx, err := pool.BeginTx(ctx, options)
-		if err == nil {
-			_, _ = tx.Exec(ctx, "SELECT 1 / 0") // which is what fails it
-		}
-		return tx, err
-	})
-	if _, err := db.Begin(t.Context(), failed, limits); db.Code(err) != "25P02" {
-		t.Errorf("begin in a failed transaction: %v", err)
 	}
 	wantUsable(t, pool)
 }
@@ -285,20 +325,20 @@ func TestInTxRollsBack(t *testing.T) {
 	broken := errors.New("broken")
 	tests := []struct {
 		name string
-		fn   func(cancel func(), tx pgx.Tx) error
+		fn   func(cancel func(), tx *db.Tx) error
 		want error
 	}{
-		{"error", func(func(), pgx.Tx) error { return broken }, broken},
-		{"panic", func(func(), pgx.Tx) error { panic(broken) }, broken},
-		{"interrupted", func(cancel func(), _ pgx.Tx) error {
+		{"error", func(func(), *db.Tx) error { return broken }, broken},
+		{"panic", func(func(), *db.Tx) error { panic(broken) }, broken},
+		{"interrupted", func(cancel func(), _ *db.Tx) error {
 			cancel()
 			return context.Canceled
 		}, context.Canceled},
-		{"interrupted unnoticed", func(cancel func(), _ pgx.Tx) error {
+		{"interrupted unnoticed", func(cancel func(), _ *db.Tx) error {
 			cancel()
 			return nil
 		}, context.Canceled},
-		{"swallowed error", func(_ func(), tx pgx.Tx) error {
+		{"swallowed error", func(_ func(), tx *db.Tx) error {
 			_, _ = tx.Exec(context.Background(), "SELECT 1 / 0") // swallowed
 			return nil
 		}, pgx.ErrTxCommitRollback},
@@ -316,7 +356,7 @@ func TestInTxRollsBack(t *testing.T) {
 						err = panicked
 					}
 				}()
-				return db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
+				return db.InTx(ctx, pool, limits, func(tx *db.Tx) error {
 					exec(t, tx, "INSERT INTO runs (kind) VALUES ('run')")
 					return tt.fn(cancel, tx)
 				})
@@ -337,24 +377,24 @@ func TestCommit(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
-		spoil   func(t *testing.T, proxy *netfault.Proxy, tx pgx.Tx) context.Context
+		spoil   func(t *testing.T, proxy *netfault.Proxy, tx *db.Tx) context.Context
 		unknown bool
 		kept    bool
 	}{
-		{"answered", func(t *testing.T, _ *netfault.Proxy, _ pgx.Tx) context.Context {
+		{"answered", func(t *testing.T, _ *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
 			return t.Context()
 		}, false, true},
-		{"refused", func(t *testing.T, _ *netfault.Proxy, tx pgx.Tx) context.Context {
+		{"refused", func(t *testing.T, _ *netfault.Proxy, tx *db.Tx) context.Context {
 			t.Helper()
 			exec(t, tx, "SELECT set_config('bidder.lock_ttl', '0', true)")
 			return t.Context()
 		}, false, false},
-		{"interrupted before", func(t *testing.T, _ *netfault.Proxy, _ pgx.Tx) context.Context {
+		{"interrupted before", func(t *testing.T, _ *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
 			return canceled(t)
 		}, false, false},
-		{"ended by the server", func(t *testing.T, _ *netfault.Proxy, tx pgx.Tx) context.Context {
+		{"ended by the server", func(t *testing.T, _ *netfault.Proxy, tx *db.Tx) context.Context {
 			t.Helper()
 			exec(t, tx, `CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
 				$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
@@ -362,17 +402,17 @@ func TestCommit(t *testing.T) {
 			exec(t, tx, "INSERT INTO runs (kind) VALUES ('run')")
 			return t.Context()
 		}, true, false},
-		{"answer lost", func(t *testing.T, proxy *netfault.Proxy, _ pgx.Tx) context.Context {
+		{"answer lost", func(t *testing.T, proxy *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
-			proxy.DropAnswerTo("commit\x00")
+			proxy.DropAnswerTo(testdb.Running("commit"))
 			return t.Context()
 		}, true, true},
-		{"lost on the way", func(t *testing.T, proxy *netfault.Proxy, _ pgx.Tx) context.Context {
+		{"lost on the way", func(t *testing.T, proxy *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
-			proxy.CutBefore("commit\x00")
+			proxy.CutBefore(testdb.Running("commit"))
 			return t.Context()
 		}, true, false},
-		{"too slow", func(t *testing.T, proxy *netfault.Proxy, _ pgx.Tx) context.Context {
+		{"too slow", func(t *testing.T, proxy *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			t.Cleanup(cancel)
@@ -386,13 +426,12 @@ func TestCommit(t *testing.T) {
 			database := testdb.New(t)
 			proxy := netfault.New(t, database.URL)
 			pool := open(t, proxy.URL, 1)
-			tx, err := db.Begin(t.Context(), pool, limits)
-			if err != nil {
-				t.Fatal(err)
-			}
+			tx := db.Begin(pool, limits)
 			exec(t, tx, "INSERT INTO bids (marketplace, job_id, amount_cents) VALUES ('upwork', '1', 100)")
 
-			err = db.Commit(tt.spoil(t, proxy, tx), tx)
+			err := tx.CommitWith(tt.spoil(t, proxy, tx), func(q *queries.Queries) error {
+				return q.PauseAccount(t.Context(), queries.PauseAccountParams{Marketplace: "upwork", Account: "*", Reason: "test", PausedBy: "test"})
+			})
 			if failed := tt.unknown || !tt.kept; failed != (err != nil) {
 				t.Errorf("commit: %v", err)
 			}
@@ -407,11 +446,13 @@ func TestCommit(t *testing.T) {
 			}
 			proxy.Cut()
 			proxy.Blackhole(false)
-			db.Rollback(t.Context(), tx)
+			tx.Rollback(t.Context())
 			watch := database.Pool(t)
 			awaitGone(t, watch)
-			if kept := value[bool](t, watch, "SELECT EXISTS (SELECT FROM bids)"); kept != tt.kept {
-				t.Errorf("the bid is there: %t, want %t", kept, tt.kept)
+			for _, table := range []string{"bids", "accounts"} {
+				if kept := value[bool](t, watch, "SELECT EXISTS (SELECT FROM "+table+")"); kept != tt.kept {
+					t.Errorf("%s were kept: %t, want %t", table, kept, tt.kept)
+				}
 			}
 		})
 	}

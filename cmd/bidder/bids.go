@@ -281,7 +281,7 @@ func (a *app) markBid(cmd *cobra.Command, bidID, ending, note, by string) error 
 	if err != nil {
 		return fmt.Errorf("encode the note: %w", err)
 	}
-	err = db.InTx(cmd.Context(), s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+	err = db.InTx(cmd.Context(), s.pool, s.writeLimits(), func(tx *db.Tx) error {
 		q := queries.New(tx)
 		row, err := q.LockBid(cmd.Context(), id)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -75,7 +75,7 @@ func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 func (s *session) countSilentRuns(ctx context.Context) error {
 	limits := s.writeLimits()
 	limits.NoSeqScan = true
-	return db.InTx(ctx, s.pool, limits, func(tx pgx.Tx) error {
+	return db.InTx(ctx, s.pool, limits, func(tx *db.Tx) error {
 		_, err := queries.New(tx).CountSilentRuns(ctx, metrics.Silence, silentPage)
 		return err
 	})

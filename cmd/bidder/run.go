@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db"
@@ -218,7 +217,7 @@ func (s *session) tellPauses(ctx context.Context) error {
 
 func (s *session) reconsider(ctx context.Context) error {
 	n := int64(0)
-	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx *db.Tx) error {
 		var err error
 		n, err = queries.New(tx).ReconsiderPostings(ctx, s.PostingTTL)
 		return err

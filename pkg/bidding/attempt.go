@@ -108,7 +108,7 @@ func (c *Claimer) putBack(ctx context.Context, b *batch) error {
 	for i := range b.attempts {
 		b.attempts[i].lock(false)
 	}
-	return c.requeue(ctx, b, func(q *queries.Queries) error { return postpone(ctx, q, b) })
+	return c.requeue(ctx, b, func(ctx context.Context, q *queries.Queries) error { return postpone(ctx, q, b) })
 }
 
 // isOutage says whether err leaves no hope for the next transaction. A holder that was
@@ -152,13 +152,13 @@ func detailOf(err error) string {
 // failCandidates makes the queue wait longer for the attempts of b, after each failure.
 func (c *Claimer) failCandidates(ctx context.Context, b *batch, cause error) error {
 	marketplaces, jobIDs := keyArrays(b.attempts, all)
-	return c.requeue(ctx, b, func(q *queries.Queries) error {
+	return c.requeue(ctx, b, func(ctx context.Context, q *queries.Queries) error {
 		return q.FailCandidates(ctx, detailOf(cause)+": "+cause.Error(), marketplaces, jobIDs)
 	})
 }
 
 // requeue changes, in a transaction of its own, when a later pass takes the attempts of b.
-func (c *Claimer) requeue(ctx context.Context, b *batch, change func(q *queries.Queries) error) error {
+func (c *Claimer) requeue(ctx context.Context, b *batch, change func(ctx context.Context, q *queries.Queries) error) error {
 	if b.pass == nil || len(b.attempts) == 0 {
 		return nil
 	}
@@ -168,10 +168,10 @@ func (c *Claimer) requeue(ctx context.Context, b *batch, change func(q *queries.
 	return nil
 }
 
-func (c *Claimer) inTx(ctx context.Context, do func(q *queries.Queries) error) error {
+func (c *Claimer) inTx(ctx context.Context, do func(ctx context.Context, q *queries.Queries) error) error {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	return db.InTx(ctx, c.pool, c.limited(), func(tx pgx.Tx) error { return do(queries.New(tx)) })
+	return db.InTx(ctx, c.pool, c.limited(), func(tx *db.Tx) error { return do(ctx, queries.New(tx)) })
 }
 
 // resolve finds out what became of a COMMIT that was never answered. The bids are looked
@@ -218,7 +218,7 @@ func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) 
 	if len(unknown) == 0 {
 		return nil
 	}
-	return c.inTx(ctx, func(q *queries.Queries) error {
+	return c.inTx(ctx, func(ctx context.Context, q *queries.Queries) error {
 		b := &batch{}
 		for key := range unknown {
 			b.attempts = append(b.attempts, Attempt{Key: key})

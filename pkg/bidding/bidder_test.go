@@ -34,7 +34,7 @@ func gatedBidder(t testing.TB, f *fixture) (*Bidder, *gate) {
 	g := &gate{Open: sync.OnceFunc(func() { close(opened) })}
 	b := newBidder(t, f.claimer(func(c *Claimer) {
 		c.after = func(step string) {
-			if step == "begun" {
+			if step == "beginning" {
 				g.entered.Add(1)
 				<-opened
 			}
@@ -253,7 +253,7 @@ func TestBidderGivesUp(t *testing.T) {
 	b := newBidder(t, f.claimer())
 	tries := make(chan struct{}, 1000)
 	b.claimer.after = func(step string) {
-		if step == "begun" {
+		if step == "beginning" {
 			tries <- struct{}{}
 		}
 	}

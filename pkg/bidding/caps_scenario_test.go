@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
@@ -61,7 +59,7 @@ func scenarioCapShares(t *testing.T, f *fixture) error {
 	locked := 0
 	c := f.claimer(func(c *Claimer) {
 		c.after = func(step string) {
-			if step == "begun" {
+			if step == "beginning" {
 				locked++
 			}
 		}
@@ -161,7 +159,7 @@ func scenarioCapCounts(t *testing.T, f *fixture) error {
 	}
 	var errs []error
 	for recount, wanted := range map[bool]string{false: "15 90 91 4 1 0", true: "3 500 200 4 1 0"} {
-		err := db.InTx(t.Context(), f.claimer().pool, f.claimer().limited(), func(tx pgx.Tx) error {
+		err := db.InTx(t.Context(), f.claimer().pool, f.claimer().limited(), func(tx *db.Tx) error {
 			used, err := readSpending(t.Context(), queries.New(tx), meters, noon(), func(meter) bool { return recount })
 			if err != nil {
 				return err

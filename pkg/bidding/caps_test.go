@@ -299,7 +299,7 @@ func TestCapsCrash(t *testing.T) {
 			var crash atomic.Bool
 			c := f.claimer(func(c *Claimer) {
 				c.after = func(s string) {
-					if strings.HasPrefix(step, s) && s != "begun" && crash.CompareAndSwap(true, false) {
+					if strings.HasPrefix(step, s) && s != "beginning" && crash.CompareAndSwap(true, false) {
 						f.terminate(t)
 					}
 				}

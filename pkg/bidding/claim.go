@@ -2,6 +2,7 @@ package bidding
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,16 +129,13 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	started := time.Now()
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	tx, err := db.Begin(ctx, c.pool, c.limited())
-	if err != nil {
-		return err
-	}
+	tx := db.Begin(c.pool, c.limited())
 	b.spending = spending{}
 	defer func() {
 		if err != nil && b.pass != nil {
 			b.pass.broke(b.attempts) // before others can take them
 		}
-		db.Rollback(ctx, tx)
+		tx.Rollback(ctx)
 		if b.spending.deciding {
 			<-c.deciding
 		}
@@ -145,7 +143,7 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
 		}
 	}()
-	c.after("begun")
+	c.after("beginning")
 	q := queries.New(tx)
 	if err := take(ctx, q, b); err != nil {
 		return err
@@ -154,52 +152,51 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 		return nil
 	}
 	c.after("locked")
-	if err := c.decide(ctx, q, b); err != nil {
+	judgedAt, err := c.decide(ctx, q, b)
+	if err != nil {
 		return err
 	}
-	if b.pass != nil {
-		if err := postpone(ctx, q, b); err != nil {
-			return err
-		}
-	}
 	c.after("written")
-	if err := db.Commit(ctx, tx); err != nil {
+	if err := tx.CommitWith(ctx, func(q *queries.Queries) error { return c.conclude(ctx, q, b, judgedAt) }); err != nil {
 		return err
 	}
 	c.remember(b.spending.cuts)
 	return nil
 }
 
-// decide judges what was locked, inserts the bids that nothing stands against, finds out who
-// won where the insert found a writer that takes no locks, and takes what is decided off the queue.
-func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) error {
-	judgedAt, err := c.judge(ctx, q, b, nil)
-	if err != nil {
-		return err
+// decide judges what was locked, inserts the bids that nothing stands against, and finds out who
+// won where the insert found a writer that takes no locks.
+func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) (judgedAt time.Time, err error) {
+	if judgedAt, err = c.judge(ctx, q, b, nil); err != nil {
+		return judgedAt, err
 	}
 	c.after("judged")
 	if err := c.spend(ctx, q, b, judgedAt); err != nil {
-		return err
+		return judgedAt, err
 	}
 	if err := c.insert(ctx, q, b, judgedAt); err != nil {
-		return err
+		return judgedAt, err
 	}
 	if err := c.takeShares(ctx, q, b, judgedAt); err != nil {
-		return err
+		return judgedAt, err
 	}
 	if err := c.cutSpending(ctx, q, b, judgedAt); err != nil {
-		return err
+		return judgedAt, err
 	}
-	if err := findWinners(ctx, q, b); err != nil {
-		return err
-	}
-	if err := drop(ctx, q, b); err != nil {
-		return err
-	}
+	return judgedAt, findWinners(ctx, q, b)
+}
+
+// conclude takes what is decided off the queue, and leaves the rest there for later. Its
+// statements go with the COMMIT, so it is there that they fail.
+func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+	err := drop(ctx, q, b)
 	if b.audit {
-		return c.recordDuplicates(ctx, q, b, judgedAt)
+		err = errors.Join(err, c.recordDuplicates(ctx, q, b, judgedAt))
 	}
-	return nil
+	if b.pass != nil {
+		err = errors.Join(err, postpone(ctx, q, b))
+	}
+	return err
 }
 
 // judge gives every open attempt the outcome that stands against its bid; Claimed stands
@@ -365,13 +362,10 @@ func drop(ctx context.Context, q *queries.Queries, b *batch) error {
 	if len(taken) > 0 {
 		err = q.DropTaken(ctx, taken)
 	}
-	if err == nil && len(jobIDs) > 0 {
-		err = q.DropCandidates(ctx, marketplaces, jobIDs, covers)
+	if len(jobIDs) > 0 {
+		err = errors.Join(err, q.DropCandidates(ctx, marketplaces, jobIDs, covers))
 	}
-	if err != nil {
-		return fmt.Errorf("drop %d candidates: %w", len(taken)+len(jobIDs), err)
-	}
-	return nil
+	return err
 }
 
 // covers says up to which cached_at a candidate is decided by this attempt. What a pass
@@ -415,10 +409,7 @@ func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *b
 	if len(params.IDs) == 0 {
 		return nil
 	}
-	if err := q.InsertDuplicates(ctx, params); err != nil {
-		return fmt.Errorf("record %d duplicates: %w", len(params.IDs), err)
-	}
-	return nil
+	return q.InsertDuplicates(ctx, params)
 }
 
 // undecidedPause is how long a candidate is left alone that could not be decided.
@@ -436,10 +427,7 @@ func postpone(ctx context.Context, q *queries.Queries, b *batch) error {
 			params.Untils = append(params.Untils, a.Until) // mostly the zero time, long past
 		}
 	}
-	if err := q.PostponeCandidates(ctx, params); err != nil {
-		return fmt.Errorf("postpone %d candidates: %w", len(jobIDs), err)
-	}
-	return nil
+	return q.PostponeCandidates(ctx, params)
 }
 
 func all(*Attempt) bool         { return true }

@@ -10,10 +10,11 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // commit is how COMMIT goes over the wire.
-const commit = "commit\x00"
+var commit = testdb.Running("commit")
 
 // TestCommitAnswerLost: it was committed, and that is found out.
 func TestCommitAnswerLost(t *testing.T) {

@@ -1,9 +1,9 @@
 package bidding
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 // stays locked, and a later attempt finds everything as it was.
 func TestTerminated(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"begun", "locked", "judged", "written"} {
+	for _, step := range []string{"locked", "judged", "written"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			f := setup(t)
@@ -31,9 +31,6 @@ func TestTerminated(t *testing.T) {
 			made, err := tryPass(t.Context(), f.claimer(once(step, func() { f.terminate(t) })), PassOptions{})
 			lost := 10
 			switch step {
-			case "begun": // nothing was taken yet
-				lost = 0
-				want(t, "the pass says so", db.IsUnavailable(err), true)
 			case "written": // it was found out afterwards that the COMMIT did not arrive
 				want(t, "the pass", err, nil)
 				want(t, "tries", f.count(t, "candidates WHERE tries = 1 AND last_error LIKE 'connection_lost: %'"), 10)
@@ -209,7 +206,10 @@ func TestIsolation(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.cacheNow(t, job("1"))
-	c := f.claimer(func(c *Claimer) { c.pool = repeatable{c.pool} })
+	f.rewrite = func(sql string) string { // it does not listen to what it is asked for
+		return strings.Replace(sql, "begin isolation level read committed", "begin isolation level repeatable read", 1)
+	}
+	c := f.claimer()
 	a := attempt(t, c, job("1"), AttemptOptions{})
 	want(t, "by hand", verdict(a), "failed database_error")
 	want(t, "cause", errors.Is(a.Err, db.ErrIsolation), true)
@@ -221,14 +221,8 @@ func TestIsolation(t *testing.T) {
 	// The level is asked for, whatever the database's default is.
 	f.exec(t, fmt.Sprintf("ALTER DATABASE %s SET default_transaction_isolation = 'repeatable read'", pgx.Identifier{f.Name}.Sanitize()))
 	f.pool.Reset()
+	f.rewrite = nil
 	want(t, "with another default", verdict(attempt(t, f.claimer(), job("1"), AttemptOptions{})), "claimed")
-}
-
-// repeatable does not listen to what it is asked for.
-type repeatable struct{ database }
-
-func (r repeatable) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) {
-	return r.database.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 }
 
 // TestDatabaseGone: from one moment to the next nobody can connect.

@@ -64,7 +64,7 @@ func NewLocker(pool *pgxpool.Pool, limits Limits, counters *Counters) *Locker {
 // Lock is a held lock, and the transaction to write under it. It is not safe for
 // concurrent use.
 type Lock struct {
-	tx      pgx.Tx
+	tx      *db.Tx
 	ttl     time.Duration
 	started time.Time
 }
@@ -94,18 +94,15 @@ func (l *Locker) Acquire(ctx context.Context, marketplace, jobID string, wait ti
 
 func (l *Locker) try(ctx context.Context, key posting.Key) (*Lock, error) {
 	started := time.Now()
-	tx, err := db.Begin(ctx, l.pool, db.Limits{
+	tx := db.Begin(l.pool, db.Limits{
 		Statement: l.limits.Statement, Lock: rowLockTimeout, Idle: l.limits.TTL, Life: l.limits.TTL,
 	})
-	if err != nil {
-		return nil, err
-	}
 	rows, err := queries.New(tx).LockPostings(ctx, []string{key.Marketplace}, []string{key.JobID})
 	if err == nil && !rows[0].Locked {
 		err = ErrLocked
 	}
 	if err != nil {
-		db.Rollback(ctx, tx)
+		tx.Rollback(ctx)
 		return nil, err
 	}
 	return &Lock{tx: tx, ttl: l.limits.TTL, started: started}, nil
@@ -114,7 +111,7 @@ func (l *Locker) try(ctx context.Context, key posting.Key) (*Lock, error) {
 // Tx is the transaction that holds the lock. What is written through it becomes visible
 // with [Lock.Release]. Do not commit it, and take no further locks in a savepoint: they
 // would go with it.
-func (l *Lock) Tx() pgx.Tx { return l.tx }
+func (l *Lock) Tx() pgx.Tx { return l.tx.Begun() }
 
 // Release commits what was written and frees the lock. It fails with [ErrLockExpired],
 // and has committed nothing, when the lock has lived too long. Only after
@@ -127,17 +124,17 @@ func (l *Lock) Release(ctx context.Context) error {
 		err = ErrLockExpired
 	}
 	if err == nil {
-		err = db.Commit(ctx, l.tx)
+		err = l.tx.Commit(ctx)
 	}
 	if err != nil {
-		db.Rollback(ctx, l.tx)
+		l.tx.Rollback(ctx)
 		return l.explain(err)
 	}
 	return nil
 }
 
 // Discard rolls back what was written and frees the lock.
-func (l *Lock) Discard(ctx context.Context) { db.Rollback(ctx, l.tx) }
+func (l *Lock) Discard(ctx context.Context) { l.tx.Rollback(ctx) }
 
 // WithLock runs fn while the lock of a posting is held and commits what it wrote, or
 // rolls it back when fn fails or panics. Errors are those of [Locker.Acquire] and
@@ -150,7 +147,7 @@ func (l *Locker) WithLock(
 		return err
 	}
 	defer lock.Discard(ctx)
-	if err := fn(ctx, lock.tx); err != nil {
+	if err := fn(ctx, lock.Tx()); err != nil {
 		return lock.explain(err)
 	}
 	return lock.Release(ctx)

@@ -165,7 +165,7 @@ func (w *world) pass(rt *rapid.T) {
 
 // crash ends an attempt or a pass at one of its steps: then nothing has happened.
 func (w *world) crash(rt *rapid.T) {
-	step := rapid.SampledFrom([]string{"begun", "locked", "judged", "written"}).Draw(rt, "step")
+	step := rapid.SampledFrom([]string{"locked", "judged", "written"}).Draw(rt, "step")
 	c := w.f.claimer(at(w.now), once(step, func() { w.f.terminate(w.t) }))
 	if rapid.Bool().Draw(rt, "by hand") {
 		key := w.key(rt)

@@ -86,7 +86,10 @@ func scenarioPlans(t *testing.T, f *fixture) error {
 		judge = f.rewrite(judge)
 	}
 	var plan []string
-	err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx pgx.Tx) error {
+	err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx *db.Tx) error {
+		if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
+			return err
+		}
 		rows, err := tx.Query(t.Context(), "EXPLAIN "+judge, pgx.QueryExecModeExec,
 			true, rebidWindow, postingTTL, []int32{0}, []string{"guru"}, []string{"1"}, nil, noon())
 		if err != nil {

@@ -49,7 +49,7 @@ func TestGenericPlans(t *testing.T) {
 		}
 		want(t, "release", lock.Release(t.Context()), nil)
 
-		err = db.InTx(t.Context(), f.pool, c.limited(), func(tx pgx.Tx) error {
+		err = db.InTx(t.Context(), f.pool, c.limited(), func(tx *db.Tx) error {
 			q := queries.New(tx)
 			if _, err := q.ReconsiderPostings(t.Context(), postingTTL); err != nil {
 				return err

@@ -319,7 +319,7 @@ func TestBrokenBatch(t *testing.T) {
 	neighbour := f.claimer()
 	c := f.claimer(func(c *Claimer) {
 		c.after = func(step string) {
-			if step != "begun" {
+			if step != "beginning" {
 				return
 			}
 			if begun++; begun == 1 {

@@ -191,7 +191,7 @@ func scenarioOppositeOrders(t *testing.T, f *fixture) error {
 	c := f.claimer(func(c *Claimer) {
 		c.after = func(step string) {
 			switch {
-			case step == "begun":
+			case step == "beginning":
 				begun.Add(1)
 			case step == "judged" && begun.Load() <= 2:
 				both.Done()

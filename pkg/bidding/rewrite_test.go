@@ -14,6 +14,10 @@ type rewriting struct {
 	rewrite func(sql string) string
 }
 
+func (r rewriting) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return rewritingResults{r.database.SendBatch(ctx, rewrittenBatch(batch, r.rewrite)), r.rewrite}
+}
+
 func (r rewriting) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
 	tx, err := r.database.BeginTx(ctx, options)
 	if err != nil {
@@ -22,10 +26,29 @@ func (r rewriting) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, 
 	return rewritingTx{tx, r.rewrite}, nil
 }
 
+func rewrittenBatch(batch *pgx.Batch, rewrite func(sql string) string) *pgx.Batch {
+	for _, query := range batch.QueuedQueries {
+		query.SQL = rewrite(query.SQL)
+	}
+	return batch
+}
+
+type rewritingResults struct {
+	pgx.BatchResults
+
+	rewrite func(sql string) string
+}
+
+func (r rewritingResults) Tx() pgx.Tx { return rewritingTx{r.BatchResults.Tx(), r.rewrite} }
+
 type rewritingTx struct {
 	pgx.Tx
 
 	rewrite func(sql string) string
+}
+
+func (r rewritingTx) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return r.Tx.SendBatch(ctx, rewrittenBatch(batch, r.rewrite))
 }
 
 func (r rewritingTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

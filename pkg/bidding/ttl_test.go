@@ -128,7 +128,7 @@ func TestLateCommit(t *testing.T) {
 		c.pool = remembering{c.pool, &current}
 		c.after = func(step string) {
 			switch step {
-			case "begun":
+			case "locked":
 				f.undoLimits(t, current)
 			case "written":
 				if _, err := current.Exec(t.Context(), outlive); err != nil {
@@ -150,10 +150,10 @@ type remembering struct {
 	current *pgx.Tx
 }
 
-func (r remembering) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	tx, err := r.database.BeginTx(ctx, options)
-	*r.current = tx
-	return tx, err
+func (r remembering) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	results := r.database.SendBatch(ctx, batch)
+	*r.current = results.Tx()
+	return results
 }
 
 // TestExpiredWithin: the function of WithLock meets the end of the lock itself, or hides it.

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -242,5 +241,5 @@ func marketplaceName(name string) string {
 func (s *Server) write(r *http.Request, do func(context.Context, *queries.Queries) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pageTime)
 	defer cancel()
-	return db.InTx(ctx, s.options.Pool, s.options.Limits, func(tx pgx.Tx) error { return do(ctx, queries.New(tx)) })
+	return db.InTx(ctx, s.options.Pool, s.options.Limits, func(tx *db.Tx) error { return do(ctx, queries.New(tx)) })
 }

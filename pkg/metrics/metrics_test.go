@@ -416,10 +416,7 @@ func TestCost(t *testing.T) {
 	f.run(1)
 	f.exec("VACUUM ANALYZE bids")
 	for name, statement := range map[string]string{"live": queries.CountLiveBids, "owed": queries.CountOwedDeliveries, "counters": queries.ReadCounters} {
-		tx, err := db.Begin(t.Context(), f.pool, db.Limits{Statement: time.Minute, Lock: time.Minute, Idle: time.Minute, Life: time.Minute, NoSeqScan: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		tx := db.Begin(f.pool, db.Limits{Statement: time.Minute, Lock: time.Minute, Idle: time.Minute, Life: time.Minute, NoSeqScan: true})
 		rows, err := tx.Query(t.Context(), "EXPLAIN "+statement)
 		if err != nil {
 			t.Fatal(err)
@@ -435,7 +432,7 @@ func TestCost(t *testing.T) {
 		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
-		db.Rollback(t.Context(), tx)
+		tx.Rollback(t.Context())
 		if strings.Contains(plan.String(), "Seq Scan on bids") {
 			t.Errorf("%s reads all bids:\n%s", name, plan.String())
 		}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/sethvargo/go-retry"
 
 	"github.com/arbitrageai/bidder/db"
@@ -60,7 +59,7 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 		// all, and writing it twice changes nothing, so trying again is safe.
 		backoff := retry.WithMaxRetries(5, retry.WithJitterPercent(50, retry.NewExponential(20*time.Millisecond)))
 		err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-			err := db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
+			err := db.InTx(ctx, pool, limits, func(tx *db.Tx) error {
 				var err error
 				counts, err = b.write(ctx, queries.New(tx))
 				return err

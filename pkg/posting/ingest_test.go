@@ -408,33 +408,34 @@ func TestIngestLocked(t *testing.T) {
 	short := limits
 	short.Lock = 10 * time.Millisecond
 	tries := 0
-	counted := beginner(func(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-		tries++
-		return pool.BeginTx(ctx, options)
-	})
+	counted := beginner{pool, func() { tries++ }}
 	_, err = posting.Ingest(t.Context(), counted, short, decoder(strings.NewReader(item("a", 2))), posting.Observer{})
 	if db.Code(err) != db.CodeLockNotAvailable || tries != 6 {
 		t.Errorf("after %d tries: %v", tries, err)
 	}
 
 	tries = 0
-	freed := beginner(func(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	freed := beginner{pool, func() {
 		if tries++; tries == 3 {
-			db.Rollback(ctx, holder)
+			db.Rollback(t.Context(), holder)
 		}
-		return pool.BeginTx(ctx, options)
-	})
+	}}
 	got, err := posting.Ingest(t.Context(), freed, short, decoder(strings.NewReader(item("a", 2))), posting.Observer{})
 	if want := (posting.Counts{Read: 1, Updated: 1}); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 }
 
-// beginner begins transactions in a way of its own.
-type beginner func(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+// beginner does something before each transaction.
+type beginner struct {
+	db.Beginner
 
-func (b beginner) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	return b(ctx, options)
+	before func()
+}
+
+func (b beginner) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	b.before()
+	return b.Beginner.SendBatch(ctx, batch)
 }
 
 // Scanners with the same postings in opposite order do not wait for each other in turn.

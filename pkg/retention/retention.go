@@ -147,7 +147,7 @@ func (p Pruner) limits() db.Limits {
 }
 
 func (p Pruner) batch(ctx context.Context, do func(q *queries.Queries) error) error {
-	return db.InTx(ctx, p.Pool, p.limits(), func(tx pgx.Tx) error { return do(queries.New(tx)) })
+	return db.InTx(ctx, p.Pool, p.limits(), func(tx *db.Tx) error { return do(queries.New(tx)) })
 }
 
 func (p Pruner) observe(rows int) {

@@ -137,12 +137,12 @@ type Decision struct {
 
 	by, state string // the delivery state that it is for; "" is any
 	hides     bool   // it says that the bid is not live at its marketplace
-	record    func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error
+	record    func(ctx context.Context, tx *db.Tx, id uuid.UUID) error
 }
 
 // Approve lets a bid be sent that waits for approval.
 func Approve(by string) Decision {
-	return Decision{What: "approved", by: by, state: AwaitingApproval, record: func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	return Decision{What: "approved", by: by, state: AwaitingApproval, record: func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
 		_, err := queries.New(tx).ApproveBid(ctx, by, id)
 		return err
 	}}
@@ -150,7 +150,7 @@ func Approve(by string) Decision {
 
 // Retry has a delivery in review tried again, as if it had never failed.
 func Retry(by string) Decision {
-	return Decision{What: "tried again", by: by, state: InReview, record: func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	return Decision{What: "tried again", by: by, state: InReview, record: func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
 		_, err := queries.New(tx).RetryDelivery(ctx, id, by)
 		return err
 	}}
@@ -165,7 +165,7 @@ func Resolve(as, note, by string) (Decision, error) {
 		if externalID == "" {
 			return Decision{}, ErrNoExternalID
 		}
-		decision.record = func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+		decision.record = func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
 			_, err := queries.New(tx).ResolvePlaced(ctx, queries.ResolvePlacedParams{ID: id, ExternalBidID: externalID, Actor: by, Note: note})
 			return err
 		}
@@ -180,7 +180,7 @@ func Resolve(as, note, by string) (Decision, error) {
 		return Decision{}, fmt.Errorf("encode the note: %w", err)
 	}
 	decision.hides = as == "not-placed" || as == "withdrawn" || as == "rejected"
-	decision.record = func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	decision.record = func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
 		_, err := queries.New(tx).EndBid(ctx, queries.EndBidParams{
 			ID: id, FromStatus: "ACTIVE", ToStatus: status, Actor: by, Detail: detail, WithdrawnReason: strings.TrimSuffix(as+": "+note, ": "),
 		})
@@ -194,7 +194,7 @@ func Withdraw(reason, by string) (Decision, error) {
 	if strings.TrimSpace(reason) == "" || strings.TrimSpace(by) == "" {
 		return Decision{}, withdraw.ErrNoReason
 	}
-	return Decision{What: "withdrawn", by: by, record: func(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	return Decision{What: "withdrawn", by: by, record: func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
 		_, err := withdraw.Ask(ctx, tx, id, reason, by)
 		return err
 	}}, nil
@@ -231,7 +231,7 @@ func (d Desk) Check(b queries.Bid, decision Decision) error {
 // [Desk.Check] says of the bid then. Other errors: [ErrNoSuchBid], [ErrOtherBid],
 // [withdraw.NotLiveError].
 func (d Desk) Decide(ctx context.Context, id uuid.UUID, seen *Version, decision Decision) (bid queries.Bid, err error) {
-	err = db.InTx(ctx, d.Pool, d.Limits, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, d.Pool, d.Limits, func(tx *db.Tx) error {
 		q := queries.New(tx)
 		_, err := q.LockBid(ctx, id) // two people, one after the other
 		if errors.Is(err, pgx.ErrNoRows) {

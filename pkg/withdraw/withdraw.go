@@ -39,7 +39,7 @@ func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UU
 	if strings.TrimSpace(reason) == "" || strings.TrimSpace(by) == "" {
 		return queries.Bid{}, ErrNoReason
 	}
-	err = db.InTx(ctx, pool, limits, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, pool, limits, func(tx *db.Tx) error {
 		bid, err = Ask(ctx, tx, id, reason, by)
 		return err
 	})
@@ -47,7 +47,7 @@ func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UU
 }
 
 // Ask is [Request] as a part of a transaction, with a reason and a name that are not empty.
-func Ask(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason, by string) (queries.Bid, error) {
+func Ask(ctx context.Context, tx *db.Tx, id uuid.UUID, reason, by string) (queries.Bid, error) {
 	q := queries.New(tx)
 	if _, err := q.RequestWithdrawal(ctx, reason, by, id); err != nil {
 		return queries.Bid{}, fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)

@@ -22,6 +22,8 @@ package testdb
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/url"
 	"os"
@@ -75,6 +77,17 @@ func WithoutMigrations() Option { return func(o *options) { o.empty = true } }
 
 // WithPgBouncer puts PgBouncer in transaction mode behind [DB.URL], whatever the environment says.
 func WithPgBouncer() Option { return func(o *options) { o.pgBouncer = true } }
+
+// Running is a part of the message by which a client of [DB.URL] runs a statement, and of none by which it prepares
+// one: a marker for netfault. pgx names prepared statements after their text.
+func Running(sql string) string {
+	if os.Getenv(envExecMode) != "" {
+		return sql + "\x00"
+	}
+	digest := sha256.Sum256([]byte(sql))
+
+	return "\x00stmtcache_" + hex.EncodeToString(digest[:24]) + "\x00"
+}
 
 // New makes a database with the project's schema. It needs [Main] or [Run] in TestMain. When the test ends, after all
 // that it registered with Cleanup later than New, the database is searched for what the test left behind.
