@@ -23,6 +23,10 @@ const (
 	batchBytes    = 8 << 20
 )
 
+// batchesAtOnce is how many batches are written at once: while one waits for its COMMIT, or the
+// server for the next, another is at work.
+const batchesAtOnce = 2
+
 // Counts say what became of the lines. Read is the sum of the others.
 type Counts struct {
 	Read      int64 `json:"read"`
@@ -54,7 +58,7 @@ type Observer struct {
 // error or an interruption everything before is kept, and reading the same input again is
 // harmless. Memory does not grow with the input.
 func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
-	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
 		// A batch can meet another writer of the same postings; it is whole or not there at
 		// all, and writing it twice changes nothing, so trying again is safe.
@@ -84,7 +88,7 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 func Rehearse(
 	ctx context.Context, tx queries.DBTX, d *Decoder, fresh map[Key]Posting, descriptions bool, observer Observer,
 ) (Counts, error) {
-	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+	return collect(ctx, d, observer, 1, func(ctx context.Context, b *batch) (Counts, error) {
 		cached, err := b.cachedAts(ctx, queries.New(tx))
 		if err != nil {
 			return Counts{}, err
@@ -104,16 +108,16 @@ func Rehearse(
 	})
 }
 
-// collect reads all lines and hands the postings on in batches. While one is written the next is
-// read already.
+// collect reads all lines and hands the postings on in batches. While so many are written the
+// next is read already.
 func collect(
-	ctx context.Context, d *Decoder, observer Observer, write func(context.Context, *batch) (Counts, error),
+	ctx context.Context, d *Decoder, observer Observer, atOnce int, write func(context.Context, *batch) (Counts, error),
 ) (Counts, error) {
 	var counts Counts
 	b := newBatch()
-	writing, cancel := withGrace(ctx)
+	late, cancel := withGrace(ctx)
 	defer cancel()
-	w := &writer{write: func(b *batch) (Counts, error) { return write(writing, b) }, counts: &counts, progress: observer.Progress}
+	w := &writer{write: func(b *batch) (Counts, error) { return write(late, b) }, atOnce: atOnce, counts: &counts, progress: observer.Progress}
 	finish := func() error { // after an interruption as well: nobody gives a pipe's lines again
 		return errors.Join(w.start(b), w.settle())
 	}
@@ -146,6 +150,7 @@ func collect(
 			b.add(item)
 			if len(b.lines) >= batchPostings || b.bytes >= batchBytes {
 				if err := w.start(b); err != nil {
+					err = errors.Join(err, w.settle())
 					return counts, err
 				}
 				b = newBatch()
@@ -154,43 +159,64 @@ func collect(
 	}
 }
 
-// writer writes one batch at a time, while the next is collected.
+// writer writes batches, several at once, while the next is collected.
 type writer struct {
 	write    func(*batch) (Counts, error)
+	atOnce   int
+	pending  []writing // the oldest first
 	counts   *Counts
 	progress func(Counts)
-	pending  chan error // from the batch that is being written
-	written  Counts     // of that batch, once pending has answered
 }
 
-// start begins to write b when the batch before is written, if that went well.
+// writing is a batch that is being written.
+type writing struct {
+	batch *batch
+	done  chan outcome
+}
+
+// outcome is what became of a batch.
+type outcome struct {
+	counts Counts
+	err    error
+}
+
+// start begins to write b once there is room for it, and once no posting in it is being written in
+// another batch: what comes of a posting's versions depends on their order. After an error of a
+// batch before it does not.
 func (w *writer) start(b *batch) error {
-	if w.pending != nil {
-		if err := w.settle(); err != nil {
+	for len(w.pending) == w.atOnce || slices.ContainsFunc(w.pending, func(other writing) bool { return other.batch.shares(b) }) {
+		if err := w.settleOldest(); err != nil {
 			return err
 		}
 	}
 	if len(b.postings) > 0 {
-		w.pending = make(chan error, 1)
+		done := make(chan outcome, 1)
+		w.pending = append(w.pending, writing{b, done})
 		go func() {
-			var err error
-			w.written, err = w.write(b)
-			w.pending <- err
+			counts, err := w.write(b)
+			done <- outcome{counts, err}
 		}()
 	}
 	return nil
 }
 
-// settle waits until nothing is being written any more, and says how far it got.
+// settle waits until nothing is being written any more.
 func (w *writer) settle() error {
-	if w.pending != nil {
-		err := <-w.pending
-		w.pending = nil
-		if err != nil {
-			return err
-		}
-		*w.counts = w.counts.Add(w.written)
+	var failed error
+	for len(w.pending) > 0 {
+		failed = errors.Join(failed, w.settleOldest())
 	}
+	return failed
+}
+
+// settleOldest waits until the batch that was begun first is written, and says how far all got.
+func (w *writer) settleOldest() error {
+	written := <-w.pending[0].done
+	w.pending = slices.Delete(w.pending, 0, 1)
+	if written.err != nil {
+		return written.err
+	}
+	*w.counts = w.counts.Add(written.counts)
 	if w.progress != nil {
 		w.progress(*w.counts)
 	}
@@ -217,6 +243,16 @@ type batch struct {
 	index    map[Key]int // of postings
 	lines    []line
 	bytes    int
+}
+
+// shares tells whether a posting is in both batches.
+func (b *batch) shares(other *batch) bool {
+	for key := range other.index {
+		if _, ok := b.index[key]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 type line struct {
