@@ -56,7 +56,8 @@ type Observer struct {
 // Ingest puts the postings that d reads in the cache and queues each that is new or newer
 // than what the cache had. It writes in batches, each a transaction of its own: after an
 // error or an interruption everything before is kept, and reading the same input again is
-// harmless. Memory does not grow with the input.
+// harmless. Memory does not grow with the input. It writes two batches at once, so pool is not a
+// single connection; a pool of one does.
 func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
 	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
@@ -108,8 +109,8 @@ func Rehearse(
 	})
 }
 
-// collect reads all lines and hands the postings on in batches. While so many are written the
-// next is read already.
+// collect reads all lines and hands the postings on in batches, of which at most atOnce are written
+// at the same time. Meanwhile the next is read already.
 func collect(
 	ctx context.Context, d *Decoder, observer Observer, atOnce int, write func(context.Context, *batch) (Counts, error),
 ) (Counts, error) {
@@ -260,7 +261,13 @@ type line struct {
 	cachedAt time.Time
 }
 
-func newBatch() *batch { return &batch{index: make(map[Key]int, batchPostings)} }
+func newBatch() *batch {
+	return &batch{
+		postings: make([]Posting, 0, batchPostings),
+		index:    make(map[Key]int, batchPostings),
+		lines:    make([]line, 0, batchPostings),
+	}
+}
 
 func (b *batch) add(item Item) {
 	p := item.Posting
@@ -287,8 +294,6 @@ func (b *batch) write(ctx context.Context, q *queries.Queries) (Counts, error) {
 			return Counts{}, err
 		}
 	}
-	// Sorted, so that two batches with the same postings cannot wait for each other in turn.
-	slices.SortFunc(b.postings, func(x, y Posting) int { return x.Compare(y.Key) })
 	rows, err := q.UpsertPostings(ctx, b.params())
 	if err != nil {
 		return Counts{}, fmt.Errorf("upsert: %w", err)
@@ -344,30 +349,53 @@ func (b *batch) count(cached map[Key]time.Time) Counts {
 	return counts
 }
 
-// params turns the batch into arrays; what stands for null is said at the query.
+// params turns the batch into arrays, in the order of its keys; what stands for null is said at the
+// query. Sorted, so that two batches with the same postings cannot wait for each other in turn.
 func (b *batch) params() queries.UpsertPostingsParams {
-	var params queries.UpsertPostingsParams
-	for _, p := range b.postings {
-		bid := Bid{}
+	order := make([]int, len(b.postings)) // postings are large to swap
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return b.postings[i].Compare(b.postings[j].Key) })
+	params := queries.UpsertPostingsParams{
+		Marketplaces: make([]string, len(order)),
+		JobIDs:       make([]string, len(order)),
+		CachedAts:    make([]time.Time, len(order)),
+		Titles:       make([]string, len(order)),
+		Descriptions: make([]string, len(order)),
+		URLs:         make([]string, len(order)),
+		BudgetMins:   make([]int64, len(order)),
+		BudgetMaxs:   make([]int64, len(order)),
+		Currencies:   make([]string, len(order)),
+		Pricings:     make([]string, len(order)),
+		Skills:       make([]string, len(order)),
+		PostedAts:    make([]time.Time, len(order)),
+		Deadlines:    make([]time.Time, len(order)),
+		BidAmounts:   make([]int64, len(order)),
+		BidPeriods:   make([]int32, len(order)),
+		BidProposals: make([]string, len(order)),
+	}
+	for n, i := range order {
+		p, bid := &b.postings[i], &Bid{}
 		if p.Bid != nil {
-			bid = *p.Bid
+			bid = p.Bid
 		}
-		params.Marketplaces = append(params.Marketplaces, p.Marketplace)
-		params.JobIDs = append(params.JobIDs, p.JobID)
-		params.CachedAts = append(params.CachedAts, p.CachedAt)
-		params.Titles = append(params.Titles, p.Title)
-		params.Descriptions = append(params.Descriptions, p.Description)
-		params.URLs = append(params.URLs, p.URL)
-		params.BudgetMins = append(params.BudgetMins, orElse(p.BudgetMinCents, -1))
-		params.BudgetMaxs = append(params.BudgetMaxs, orElse(p.BudgetMaxCents, -1))
-		params.Currencies = append(params.Currencies, p.Currency)
-		params.Pricings = append(params.Pricings, p.Pricing)
-		params.Skills = append(params.Skills, strings.Join(p.Skills, "\x1f"))
-		params.PostedAts = append(params.PostedAts, orElse(p.PostedAt, time.Time{}))
-		params.Deadlines = append(params.Deadlines, orElse(p.Deadline, time.Time{}))
-		params.BidAmounts = append(params.BidAmounts, orElse(bid.AmountCents, -1))
-		params.BidPeriods = append(params.BidPeriods, orElse(bid.PeriodDays, -1))
-		params.BidProposals = append(params.BidProposals, bid.Proposal)
+		params.Marketplaces[n] = p.Marketplace
+		params.JobIDs[n] = p.JobID
+		params.CachedAts[n] = p.CachedAt
+		params.Titles[n] = p.Title
+		params.Descriptions[n] = p.Description
+		params.URLs[n] = p.URL
+		params.BudgetMins[n] = orElse(p.BudgetMinCents, -1)
+		params.BudgetMaxs[n] = orElse(p.BudgetMaxCents, -1)
+		params.Currencies[n] = p.Currency
+		params.Pricings[n] = p.Pricing
+		params.Skills[n] = strings.Join(p.Skills, "\x1f")
+		params.PostedAts[n] = orElse(p.PostedAt, time.Time{})
+		params.Deadlines[n] = orElse(p.Deadline, time.Time{})
+		params.BidAmounts[n] = orElse(bid.AmountCents, -1)
+		params.BidPeriods[n] = orElse(bid.PeriodDays, -1)
+		params.BidProposals[n] = bid.Proposal
 	}
 	return params
 }
