@@ -34,11 +34,17 @@ func (p *parser) posting() Posting {
 	return posting
 }
 
-// failErr rejects the line for err, if it is a *Reject, with a prefix that
-// says where.
-func (p *parser) failErr(prefix string, err error) {
+// failErr rejects the line for err, if it is a *Reject.
+func (p *parser) failErr(err error) {
 	if rej, ok := errors.AsType[*Reject](err); ok {
-		p.failf(rej.Code, "%s%s", prefix, rej.Message)
+		p.failf(rej.Code, "%s", rej.Message)
+	}
+}
+
+// failErrAt is failErr for errors that do not say where.
+func (p *parser) failErrAt(m member, err error) {
+	if rej, ok := errors.AsType[*Reject](err); ok {
+		p.failf(rej.Code, "%s: %s", m.name, rej.Message)
 	}
 }
 
@@ -71,7 +77,7 @@ func (p *parser) key() Key {
 		jobID = p.text(fieldJobID, CodeInvalidJobID)
 	}
 	key, err := ParseKey(marketplace, jobID)
-	p.failErr("", err)
+	p.failErr(err)
 	return key
 }
 
@@ -105,7 +111,7 @@ func (p *parser) time(f field) *time.Time {
 		return nil
 	}
 	at, err := ParseTime(p.text(f, CodeInvalidTime))
-	p.failErr(string(m.name)+": ", err)
+	p.failErrAt(m, err)
 	return &at
 }
 
@@ -171,7 +177,7 @@ func (p *parser) amount(f field) *int64 {
 		decimal = p.unquote(m.value)
 	}
 	cents, err := ParseAmount(string(decimal))
-	p.failErr(string(m.name)+": ", err)
+	p.failErrAt(m, err)
 	return &cents
 }
 
@@ -181,7 +187,7 @@ func (p *parser) currency() string {
 		return p.opts.DefaultCurrency
 	}
 	currency, err := ParseCurrency(code)
-	p.failErr("", err)
+	p.failErr(err)
 	return currency
 }
 

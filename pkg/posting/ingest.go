@@ -22,6 +22,10 @@ const (
 	batchBytes    = 8 << 20
 )
 
+// batchesAtOnce is how many batches are written at once: while one waits for its COMMIT, or the
+// server for the next, another is at work.
+const batchesAtOnce = 2
+
 // Counts say what became of the lines. Read is the sum of the others.
 type Counts struct {
 	Read      int64 `json:"read"`
@@ -51,9 +55,10 @@ type Observer struct {
 // Ingest puts the postings that d reads in the cache and queues each that is new or newer
 // than what the cache had. It writes in batches, each a transaction of its own: after an
 // error or an interruption everything before is kept, and reading the same input again is
-// harmless. Memory does not grow with the input.
+// harmless. Memory does not grow with the input. It writes two batches at once, so pool is not a
+// single connection; a pool of one does.
 func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
-	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
 		// A batch can meet another writer of the same postings; it is whole or not there at
 		// all, and writing it twice changes nothing, so trying again is safe.
@@ -83,7 +88,7 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 func Rehearse(
 	ctx context.Context, tx queries.DBTX, d *Decoder, fresh map[Key]Posting, descriptions bool, observer Observer,
 ) (Counts, error) {
-	return collect(ctx, d, observer, func(ctx context.Context, b *batch) (Counts, error) {
+	return collect(ctx, d, observer, 1, func(ctx context.Context, b *batch) (Counts, error) {
 		cached, err := b.cachedAts(ctx, queries.New(tx))
 		if err != nil {
 			return Counts{}, err
@@ -103,16 +108,16 @@ func Rehearse(
 	})
 }
 
-// collect reads all lines and hands the postings on in batches. While one is written the next is
-// read already.
+// collect reads all lines and hands the postings on in batches, of which at most atOnce are written
+// at the same time. Meanwhile the next is read already.
 func collect(
-	ctx context.Context, d *Decoder, observer Observer, write func(context.Context, *batch) (Counts, error),
+	ctx context.Context, d *Decoder, observer Observer, atOnce int, write func(context.Context, *batch) (Counts, error),
 ) (Counts, error) {
 	var counts Counts
 	b := newBatch()
-	writing, cancel := withGrace(ctx)
+	late, cancel := withGrace(ctx)
 	defer cancel()
-	w := &writer{write: func(b *batch) (Counts, error) { return write(writing, b) }, counts: &counts, progress: observer.Progress}
+	w := &writer{write: func(b *batch) (Counts, error) { return write(late, b) }, atOnce: atOnce, counts: &counts, progress: observer.Progress}
 	finish := func() error { // after an interruption as well: nobody gives a pipe's lines again
 		return errors.Join(w.start(b), w.settle())
 	}
@@ -145,6 +150,7 @@ func collect(
 			b.add(item)
 			if len(b.lines) >= batchPostings || b.bytes >= batchBytes {
 				if err := w.start(b); err != nil {
+					err = errors.Join(err, w.settle())
 					return counts, err
 				}
 				b = newBatch()
@@ -153,43 +159,64 @@ func collect(
 	}
 }
 
-// writer writes one batch at a time, while the next is collected.
+// writer writes batches, several at once, while the next is collected.
 type writer struct {
 	write    func(*batch) (Counts, error)
+	atOnce   int
+	pending  []writing // the oldest first
 	counts   *Counts
 	progress func(Counts)
-	pending  chan error // from the batch that is being written
-	written  Counts     // of that batch, once pending has answered
 }
 
-// start begins to write b when the batch before is written, if that went well.
+// writing is a batch that is being written.
+type writing struct {
+	batch *batch
+	done  chan outcome
+}
+
+// outcome is what became of a batch.
+type outcome struct {
+	counts Counts
+	err    error
+}
+
+// start begins to write b once there is room for it, and once no posting in it is being written in
+// another batch: what comes of a posting's versions depends on their order. After an error of a
+// batch before it does not.
 func (w *writer) start(b *batch) error {
-	if w.pending != nil {
-		if err := w.settle(); err != nil {
+	for len(w.pending) == w.atOnce || slices.ContainsFunc(w.pending, func(other writing) bool { return other.batch.shares(b) }) {
+		if err := w.settleOldest(); err != nil {
 			return err
 		}
 	}
 	if len(b.postings) > 0 {
-		w.pending = make(chan error, 1)
+		done := make(chan outcome, 1)
+		w.pending = append(w.pending, writing{b, done})
 		go func() {
-			var err error
-			w.written, err = w.write(b)
-			w.pending <- err
+			counts, err := w.write(b)
+			done <- outcome{counts, err}
 		}()
 	}
 	return nil
 }
 
-// settle waits until nothing is being written any more, and says how far it got.
+// settle waits until nothing is being written any more.
 func (w *writer) settle() error {
-	if w.pending != nil {
-		err := <-w.pending
-		w.pending = nil
-		if err != nil {
-			return err
-		}
-		*w.counts = w.counts.Add(w.written)
+	var failed error
+	for len(w.pending) > 0 {
+		failed = errors.Join(failed, w.settleOldest())
 	}
+	return failed
+}
+
+// settleOldest waits until the batch that was begun first is written, and says how far all got.
+func (w *writer) settleOldest() error {
+	written := <-w.pending[0].done
+	w.pending = slices.Delete(w.pending, 0, 1)
+	if written.err != nil {
+		return written.err
+	}
+	*w.counts = w.counts.Add(written.counts)
 	if w.progress != nil {
 		w.progress(*w.counts)
 	}
@@ -218,12 +245,28 @@ type batch struct {
 	bytes    int
 }
 
+// shares tells whether a posting is in both batches.
+func (b *batch) shares(other *batch) bool {
+	for key := range other.index {
+		if _, ok := b.index[key]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 type line struct {
 	key      Key
 	cachedAt time.Time
 }
 
-func newBatch() *batch { return &batch{index: make(map[Key]int, batchPostings)} }
+func newBatch() *batch {
+	return &batch{
+		postings: make([]Posting, 0, batchPostings),
+		index:    make(map[Key]int, batchPostings),
+		lines:    make([]line, 0, batchPostings),
+	}
+}
 
 func (b *batch) add(item Item) {
 	p := item.Posting
@@ -250,8 +293,6 @@ func (b *batch) write(ctx context.Context, q *queries.Queries) (Counts, error) {
 			return Counts{}, err
 		}
 	}
-	// Sorted, so that two batches with the same postings cannot wait for each other in turn.
-	slices.SortFunc(b.postings, func(x, y Posting) int { return x.Compare(y.Key) })
 	rows, err := q.UpsertPostings(ctx, b.params())
 	if err != nil {
 		return Counts{}, fmt.Errorf("upsert: %w", err)
@@ -307,30 +348,53 @@ func (b *batch) count(cached map[Key]time.Time) Counts {
 	return counts
 }
 
-// params turns the batch into arrays; what stands for null is said at the query.
+// params turns the batch into arrays, in the order of its keys; what stands for null is said at the
+// query. Sorted, so that two batches with the same postings cannot wait for each other in turn.
 func (b *batch) params() queries.UpsertPostingsParams {
-	var params queries.UpsertPostingsParams
-	for _, p := range b.postings {
-		bid := Bid{}
+	order := make([]int, len(b.postings)) // postings are large to swap
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return b.postings[i].Compare(b.postings[j].Key) })
+	params := queries.UpsertPostingsParams{
+		Marketplaces: make([]string, len(order)),
+		JobIDs:       make([]string, len(order)),
+		CachedAts:    make([]time.Time, len(order)),
+		Titles:       make([]string, len(order)),
+		Descriptions: make([]string, len(order)),
+		URLs:         make([]string, len(order)),
+		BudgetMins:   make([]int64, len(order)),
+		BudgetMaxs:   make([]int64, len(order)),
+		Currencies:   make([]string, len(order)),
+		Pricings:     make([]string, len(order)),
+		Skills:       make([]string, len(order)),
+		PostedAts:    make([]time.Time, len(order)),
+		Deadlines:    make([]time.Time, len(order)),
+		BidAmounts:   make([]int64, len(order)),
+		BidPeriods:   make([]int32, len(order)),
+		BidProposals: make([]string, len(order)),
+	}
+	for n, i := range order {
+		p, bid := &b.postings[i], &Bid{}
 		if p.Bid != nil {
-			bid = *p.Bid
+			bid = p.Bid
 		}
-		params.Marketplaces = append(params.Marketplaces, p.Marketplace)
-		params.JobIDs = append(params.JobIDs, p.JobID)
-		params.CachedAts = append(params.CachedAts, p.CachedAt)
-		params.Titles = append(params.Titles, p.Title)
-		params.Descriptions = append(params.Descriptions, p.Description)
-		params.URLs = append(params.URLs, p.URL)
-		params.BudgetMins = append(params.BudgetMins, orElse(p.BudgetMinCents, -1))
-		params.BudgetMaxs = append(params.BudgetMaxs, orElse(p.BudgetMaxCents, -1))
-		params.Currencies = append(params.Currencies, p.Currency)
-		params.Pricings = append(params.Pricings, p.Pricing)
-		params.Skills = append(params.Skills, strings.Join(p.Skills, "\x1f"))
-		params.PostedAts = append(params.PostedAts, orElse(p.PostedAt, time.Time{}))
-		params.Deadlines = append(params.Deadlines, orElse(p.Deadline, time.Time{}))
-		params.BidAmounts = append(params.BidAmounts, orElse(bid.AmountCents, -1))
-		params.BidPeriods = append(params.BidPeriods, orElse(bid.PeriodDays, -1))
-		params.BidProposals = append(params.BidProposals, bid.Proposal)
+		params.Marketplaces[n] = p.Marketplace
+		params.JobIDs[n] = p.JobID
+		params.CachedAts[n] = p.CachedAt
+		params.Titles[n] = p.Title
+		params.Descriptions[n] = p.Description
+		params.URLs[n] = p.URL
+		params.BudgetMins[n] = orElse(p.BudgetMinCents, -1)
+		params.BudgetMaxs[n] = orElse(p.BudgetMaxCents, -1)
+		params.Currencies[n] = p.Currency
+		params.Pricings[n] = p.Pricing
+		params.Skills[n] = strings.Join(p.Skills, "\x1f")
+		params.PostedAts[n] = orElse(p.PostedAt, time.Time{})
+		params.Deadlines[n] = orElse(p.Deadline, time.Time{})
+		params.BidAmounts[n] = orElse(bid.AmountCents, -1)
+		params.BidPeriods[n] = orElse(bid.PeriodDays, -1)
+		params.BidProposals[n] = bid.Proposal
 	}
 	return params
 }

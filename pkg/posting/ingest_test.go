@@ -276,25 +276,152 @@ func TestIngestRejected(t *testing.T) {
 	wantRows(t, pool, queue, "a of 08:05", "b of 08:01", "c of 08:01")
 }
 
-// What is read while a batch is written is kept with it.
+// items are the lines of jobs from first to last.
+func items(first, last, version int) string {
+	var lines strings.Builder
+	for job := first; job <= last; job++ {
+		lines.WriteString(item(fmt.Sprintf("%04d", job), version))
+	}
+	return lines.String()
+}
+
+// lock holds a posting of the cache until the returned function is called.
+func lock(t *testing.T, pool *pgxpool.Pool, jobID string) (release func()) {
+	t.Helper()
+	holder, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = func() { db.Rollback(context.WithoutCancel(t.Context()), holder) }
+	t.Cleanup(release)
+	if tag, err := holder.Exec(t.Context(), "SELECT FROM postings WHERE job_id = $1 FOR UPDATE", jobID); err != nil || tag.RowsAffected() != 1 {
+		t.Fatal(tag, err)
+	}
+	return release
+}
+
+// A batch is written while the one before waits, but not if they share a posting: then the order
+// of its versions decides what comes of them. What is counted, is counted in order.
+func TestIngestTwoBatchesAtOnce(t *testing.T) {
+	t.Parallel()
+	other := func(version int) string {
+		return strings.Replace(item("0999", version), fmt.Sprintf("version %d", version), "other", 1)
+	}
+	tests := []struct {
+		name, second string
+		together     bool
+		cached       string
+		want         posting.Counts
+	}{
+		{"nothing shared", items(1000, 1999, 2), true, "version 2 0", posting.Counts{Read: 2000, Accepted: 1999, Updated: 1}},
+		{"newer", items(1000, 1998, 2) + other(3), false, "other 1", posting.Counts{Read: 2000, Accepted: 1998, Updated: 2}},
+		{"equal", items(1000, 1998, 2) + other(2), false, "version 2 0", posting.Counts{Read: 2000, Accepted: 1998, Updated: 1, Unchanged: 1}},
+		{"older", items(1000, 1998, 2) + other(1), false, "version 2 0", posting.Counts{Read: 2000, Accepted: 1998, Updated: 1, Unchanged: 1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			database := testdb.New(t)
+			pool, watch := open(t, database.URL), database.Pool(t)
+			ingest(t, pool, item("0000", 1), posting.Counts{Read: 1, Accepted: 1})
+			release := lock(t, watch, "0000")
+			var steps []posting.Counts
+			var got posting.Counts
+			ingested := make(chan error, 1)
+			go func() {
+				var err error
+				got, err = posting.Ingest(t.Context(), pool, limits, decoder(strings.NewReader(items(0, 999, 2)+tt.second)), posting.Observer{
+					Progress: func(counts posting.Counts) { steps = append(steps, counts) },
+				})
+				ingested <- err
+			}()
+			patience := 300 * time.Millisecond // for what must not happen
+			if tt.together {
+				patience = 20 * time.Second
+			}
+			second := func(context.Context) error {
+				if rows(t, watch, "SELECT EXISTS (SELECT FROM postings WHERE job_id = '1000')::text")[0] == "false" {
+					return retry.RetryableError(errors.New("the second batch is not written"))
+				}
+				return nil
+			}
+			err := retry.Do(t.Context(), retry.WithMaxDuration(patience, retry.NewConstant(2*time.Millisecond)), second)
+			if together := err == nil; together != tt.together {
+				t.Errorf("the second batch written before the first: %t", together)
+			}
+			release()
+			if err := <-ingested; err != nil || got != tt.want {
+				t.Errorf("%+v, %v; want %+v", got, err, tt.want)
+			}
+			if diff := cmp.Diff([]posting.Counts{{Read: 1000, Accepted: 999, Updated: 1}, tt.want}, steps); diff != "" {
+				t.Errorf("progress (-want +got):\n%s", diff)
+			}
+			wantRows(t, pool, "SELECT title || ' ' || refreshes FROM postings WHERE job_id = '0999'", tt.cached)
+			wantRows(t, pool, "SELECT count(*)::text FROM candidates JOIN postings USING (marketplace, job_id, cached_at)", fmt.Sprint(tt.want.Accepted+1))
+		})
+	}
+}
+
+// One of the batches that are written at once fails: the other is kept, and counted.
+func TestIngestOneOfTwoFails(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, locked string
+		want         []string // the first job of each batch that is kept
+	}{
+		{"first", "0000", []string{"1000"}},          // so the third is not begun
+		{"second", "1000", []string{"0000", "2000"}}, // and the third begins when the first is done
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			database := testdb.New(t)
+			pool := open(t, database.URL)
+			ingest(t, pool, item(tt.locked, 1), posting.Counts{Read: 1, Accepted: 1})
+			lock(t, database.Pool(t), tt.locked)
+			short := limits
+			short.Lock = 10 * time.Millisecond
+			var last posting.Counts
+			got, err := posting.Ingest(t.Context(), pool, short, decoder(strings.NewReader(items(0, 2999, 2))), posting.Observer{
+				Progress: func(counts posting.Counts) { last = counts },
+			})
+			n := int64(1000 * len(tt.want))
+			if want := (posting.Counts{Read: n, Accepted: n}); db.Code(err) != db.CodeLockNotAvailable || got != want || last != want {
+				t.Errorf("%+v, at last %+v, %v; want %+v", got, last, err, want)
+			}
+			wantRows(t, pool, "SELECT min(job_id) FROM postings WHERE title = 'version 2' GROUP BY left(job_id, 1) ORDER BY 1", tt.want...)
+		})
+	}
+}
+
+func TestIngestOneConnection(t *testing.T) {
+	t.Parallel()
+	pool, err := db.Open(t.Context(), db.Options{URL: testdb.New(t).URL, MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ingest(t, pool, items(0, 3499, 1)+items(0, 99, 2), posting.Counts{Read: 3600, Accepted: 3500, Updated: 100})
+	wantRows(t, pool, "SELECT count(*) || ' ' || sum(refreshes) FROM postings", "3500 100")
+}
+
+// What is read while batches are written is kept with them.
 func TestIngestInterrupted(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL)
-	var lines strings.Builder
-	for job := range 2500 {
-		lines.WriteString(item(fmt.Sprintf("%04d", job), 1))
-	}
+	lines := items(0, 3499, 1)
 	signal := errors.New("signal")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	got, err := posting.Ingest(ctx, pool, limits, decoder(strings.NewReader(lines.String())), posting.Observer{
-		Progress: func(posting.Counts) { cancel(signal) },
+	var last posting.Counts
+	got, err := posting.Ingest(ctx, pool, limits, decoder(strings.NewReader(lines)), posting.Observer{
+		Progress: func(counts posting.Counts) { last = counts; cancel(signal) },
 	})
-	if want := (posting.Counts{Read: 2000, Accepted: 2000}); !errors.Is(err, signal) || got != want {
-		t.Errorf("%+v, %v; want %+v, %v", got, err, want, signal)
+	if want := (posting.Counts{Read: 3000, Accepted: 3000}); !errors.Is(err, signal) || got != want || last != want {
+		t.Errorf("%+v, at last %+v, %v; want %+v, %v", got, last, err, want, signal)
 	}
-	wantRows(t, pool, "SELECT count(*) || ' ' || max(job_id) FROM postings", "2000 1999")
-	ingest(t, pool, lines.String(), posting.Counts{Read: 2500, Accepted: 500, Unchanged: 2000})
+	wantRows(t, pool, "SELECT count(*) || ' ' || max(job_id) FROM postings", "3000 2999")
+	ingest(t, pool, lines, posting.Counts{Read: 3500, Accepted: 500, Unchanged: 3000})
 }
 
 // What was read of a pipe is kept when the reading is interrupted within a batch: nobody gives

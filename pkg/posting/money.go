@@ -84,7 +84,7 @@ func FormatAmount(cents int64) string {
 // letters. An error is a [*Reject] with [CodeInvalidCurrency].
 func ParseCurrency(s string) (string, error) {
 	code := strings.ToUpper(strings.TrimSpace(s))
-	if len(code) != 3 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+	if len(code) != 3 || strings.ContainsFunc(code, func(r rune) bool { return r < 'A' || 'Z' < r }) {
 		return "", rejectf(CodeInvalidCurrency, "currency %s is not a code of three letters, such as USD", quote(s))
 	}
 	return code, nil

@@ -10,8 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -51,15 +51,35 @@ func ingest() row {
 					cmd := exec.CommandContext(ctx, b.program, "ingest", lines, "-o", "json")
 					cmd.Env = []string{"DATABASE_URL=" + d.url, "HOME=" + b.dir}
 					cmd.Stderr = os.Stderr
-					err := cmd.Run()
-					s := sample{elapsed: time.Since(started)}
-					if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-						s.extra = map[string]float64{"MB": float64(usage.Maxrss) / 1024}
-					}
+					peak, err := runWatched(cmd)
+					s := sample{elapsed: time.Since(started), extra: map[string]float64{"MB": peak}}
 					return s, errors.Join(err, d.expect(ctx, b.sizes.ingest, "candidates", "SELECT count(*) FROM candidates"))
 				})
 			}},
 		},
+	}
+}
+
+// runWatched runs a program and says how many MB it held at most. What the system reports at its
+// end (ru_maxrss) is no less than what this process held when it started the program.
+func runWatched(cmd *exec.Cmd) (peak float64, err error) {
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	status := fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)
+	for {
+		select {
+		case err := <-ended:
+			return peak, err
+		case <-time.After(20 * time.Millisecond):
+			text, _ := os.ReadFile(status)
+			if _, after, ok := strings.Cut(string(text), "VmHWM:"); ok {
+				kB, _ := strconv.ParseFloat(strings.Fields(after)[0], 64)
+				peak = max(peak, kB/1024)
+			}
+		}
 	}
 }
 
