@@ -69,7 +69,7 @@ func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandT
 	if t.begun != nil && t.failed == nil {
 		return t.begun.Exec(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
 	}
-	results, err := t.begin(ctx, sql, args)
+	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
@@ -82,7 +82,7 @@ func (t *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, erro
 	if t.begun != nil && t.failed == nil {
 		return t.begun.Query(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
 	}
-	results, err := t.begin(ctx, sql, args)
+	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
 	if err != nil {
 		return nil, err
 	}
@@ -95,26 +95,44 @@ func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if t.begun != nil && t.failed == nil {
 		return t.begun.QueryRow(ctx, sql, args...)
 	}
-	results, err := t.begin(ctx, sql, args)
+	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
 	return firstRow{results, err}
 }
 
-// begin sends BEGIN, the limits and the first statement, and reads what comes before the answer to
-// that. Where it fails nothing of the transaction is left, whoever ignores it.
-func (t *Tx) begin(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+// BeginWith begins with all the statements of first, in one message. first is called twice: to send
+// them, where they answer nothing, and to read what they answered.
+func (t *Tx) BeginWith(ctx context.Context, first func(q *queries.Queries) error) error {
+	batch := &pgx.Batch{}
+	if err := first(queries.New(sending{batch})); err != nil {
+		return err
+	}
+	results, err := t.begin(ctx, batch.QueuedQueries...)
+	if err != nil {
+		return err
+	}
+	err = first(queries.New(reading{results}))
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+// begin sends BEGIN, the limits and the first statements, and reads what comes before the answers to
+// those. Where it fails nothing of the transaction is left, whoever ignores it.
+func (t *Tx) begin(ctx context.Context, first ...*pgx.QueuedQuery) (pgx.BatchResults, error) {
 	if t.failed != nil {
 		return nil, t.failed
 	}
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
-	batch.Queue(sql, args...)
+	batch.QueuedQueries = append(batch.QueuedQueries, first...)
 	results := t.pool.SendBatch(ctx, batch)
 	t.begun = results.Tx()
 	_, err := results.Exec()
 	if err != nil {
 		err = fmt.Errorf("begin: %w", err)
-	} else if err = isolated(queries.New(reading{results: results}).SetLimits(ctx, queries.SetLimitsParams{})); err == nil {
+	} else if err = isolated(queries.New(reading{results}).SetLimits(ctx, queries.SetLimitsParams{})); err == nil {
 		return results, nil
 	}
 	_ = results.Close() // which says the same again
@@ -171,28 +189,36 @@ func (s sending) Exec(_ context.Context, sql string, args ...any) (pgconn.Comman
 	return pgconn.CommandTag{}, nil
 }
 
+func (s sending) Query(_ context.Context, sql string, args ...any) (pgx.Rows, error) {
+	s.batch.Queue(sql, args...)
+	return later{}, nil
+}
+
 func (s sending) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
 	s.batch.Queue(sql, args...)
 	return later{}
 }
 
-var errRows = errors.New("a statement that answers rows cannot wait for its answer")
+// later is an answer that is not there yet.
+type later struct{ pgx.Rows }
 
-func (s sending) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errRows }
+func (later) Close()            {}
+func (later) Err() error        { return nil }
+func (later) Next() bool        { return false }
+func (later) Scan(...any) error { return nil }
 
 // reading hands the answers to such statements out, in their order.
-type reading struct {
-	sending
+type reading struct{ results pgx.BatchResults }
 
-	results pgx.BatchResults
+func (r reading) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return r.results.Exec() //nolint:wrapcheck // whoever asks says what for
+}
+
+func (r reading) Query(context.Context, string, ...any) (pgx.Rows, error) {
+	return r.results.Query() //nolint:wrapcheck // whoever asks says what for
 }
 
 func (r reading) QueryRow(context.Context, string, ...any) pgx.Row { return r.results.QueryRow() }
-
-// later is a row that is not there yet.
-type later struct{}
-
-func (later) Scan(...any) error { return nil }
 
 func (l Limits) params() queries.SetLimitsParams {
 	seqScan := "on"

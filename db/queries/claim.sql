@@ -11,7 +11,8 @@ FROM (
 
 -- name: TakeCandidates :many
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
--- queue on, then tries the lock of each.
+-- queue on, then tries the lock of each. Where they lie is noted for Judge, which comes in the
+-- same message, before anybody has read what was taken.
 WITH taken AS MATERIALIZED (
     SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
@@ -20,6 +21,9 @@ WITH taken AS MATERIALIZED (
     ORDER BY c.not_before
     LIMIT @batch::integer
     FOR UPDATE SKIP LOCKED
+),
+noted AS MATERIALIZED (
+    SELECT set_config('bidder.taken', array_agg(taken.ctid)::text, true) FROM taken
 )
 SELECT
     t.marketplace,
@@ -28,7 +32,8 @@ SELECT
     t.not_before,
     t.ctid AS place,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
-FROM taken AS t;
+FROM noted
+CROSS JOIN taken AS t;
 
 -- name: QueueBounds :one
 -- The database's clock, and from when to when the candidates are due by then; the zero time
@@ -43,6 +48,8 @@ FROM (SELECT clock_timestamp() AS now) AS clock;
 -- What stands against a bid on each posting, by one reading of the clock: the first that
 -- applies of unknown, duplicate, closed, recent and stale, or nothing (''). A statement
 -- of its own after the lock, so that its snapshot sees what the last holder committed.
+-- The postings are those of the keys, and of the candidates that TakeCandidates has taken
+-- in the same transaction, numbered as it answered them.
 --
 -- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
 WITH clock AS MATERIALIZED (
@@ -75,6 +82,14 @@ CROSS JOIN (
         unnest(@marketplaces::text[]) AS marketplace,
         unnest(@job_ids::text[]) AS job_id,
         nullif(unnest(sqlc.narg('refreshed')::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
+    UNION ALL
+    SELECT taken.number - 1, queued.marketplace, queued.job_id, NULL
+    FROM unnest(nullif(current_setting('bidder.taken', true), '')::tid[]) WITH ORDINALITY AS taken(place, number)
+    CROSS JOIN LATERAL (
+        SELECT c.marketplace, c.job_id FROM candidates AS c
+        WHERE c.ctid = taken.place
+        LIMIT 1
+    ) AS queued
 ) AS k
 LEFT JOIN LATERAL (
     SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency

@@ -316,6 +316,14 @@ CROSS JOIN (
         unnest($5::text[]) AS marketplace,
         unnest($6::text[]) AS job_id,
         nullif(unnest($7::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
+    UNION ALL
+    SELECT taken.number - 1, queued.marketplace, queued.job_id, NULL
+    FROM unnest(nullif(current_setting('bidder.taken', true), '')::tid[]) WITH ORDINALITY AS taken(place, number)
+    CROSS JOIN LATERAL (
+        SELECT c.marketplace, c.job_id FROM candidates AS c
+        WHERE c.ctid = taken.place
+        LIMIT 1
+    ) AS queued
 ) AS k
 LEFT JOIN LATERAL (
     SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
@@ -366,6 +374,8 @@ type JudgeRow struct {
 // What stands against a bid on each posting, by one reading of the clock: the first that
 // applies of unknown, duplicate, closed, recent and stale, or nothing (”). A statement
 // of its own after the lock, so that its snapshot sees what the last holder committed.
+// The postings are those of the keys, and of the candidates that TakeCandidates has taken
+// in the same transaction, numbered as it answered them.
 //
 // Also the whole of a dry run: refreshed holds what a file says cached_at would become.
 func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error) {
@@ -612,6 +622,9 @@ WITH taken AS MATERIALIZED (
     ORDER BY c.not_before
     LIMIT $3::integer
     FOR UPDATE SKIP LOCKED
+),
+noted AS MATERIALIZED (
+    SELECT set_config('bidder.taken', array_agg(taken.ctid)::text, true) FROM taken
 )
 SELECT
     t.marketplace,
@@ -620,7 +633,8 @@ SELECT
     t.not_before,
     t.ctid AS place,
     pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
-FROM taken AS t
+FROM noted
+CROSS JOIN taken AS t
 `
 
 type TakeCandidatesRow struct {
@@ -633,7 +647,8 @@ type TakeCandidatesRow struct {
 }
 
 // Takes the next due candidates that no other pod holds, from the caller's place in the
-// queue on, then tries the lock of each.
+// queue on, then tries the lock of each. Where they lie is noted for Judge, which comes in the
+// same message, before anybody has read what was taken.
 func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place time.Time, batch int32) ([]TakeCandidatesRow, error) {
 	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, place, batch)
 	if err != nil {

@@ -295,7 +295,11 @@ func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, op
 		b.attempts[i].Key = key
 	}
 	q := queries.New(tx)
-	judgedAt, err := c.judge(ctx, q, b, options.Refreshed)
+	found, err := c.look(ctx, q, b, options.Refreshed)
+	if err != nil {
+		return nil, err
+	}
+	judgedAt, err := c.judge(ctx, q, b, found, options.Refreshed)
 	if err != nil {
 		return nil, err
 	}

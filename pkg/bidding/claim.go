@@ -80,13 +80,26 @@ type batch struct {
 	// exact: it takes from no shares of caps, but from the whole.
 	exact    bool
 	spending spending
+	// taken is, for each candidate as TakeCandidates answered it, its place in attempts, or -1
+	// where it is left to another worker; nil where the attempts were known before.
+	taken []int
 }
 
-// take fills in b.attempts and tries their locks; it is the first statement of the claim.
+// place is where in b.attempts a posting is that Judge has this number for, or -1.
+func (b *batch) place(number int) int {
+	if b.taken == nil {
+		return number
+	}
+	return b.taken[number]
+}
+
+// take fills in b.attempts and tries their locks; it is the first statement of the claim, and is
+// called as [db.Tx.BeginWith] says.
 type take func(ctx context.Context, q *queries.Queries, b *batch) error
 
 // takeAttempts tries the locks of attempts that are already known.
 func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
+	b.taken = nil
 	marketplaces, jobIDs := keyArrays(b.attempts, all)
 	rows, err := q.LockPostings(ctx, marketplaces, jobIDs)
 	if err != nil {
@@ -144,15 +157,22 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 		}
 	}()
 	c.after("beginning")
-	q := queries.New(tx)
-	if err := take(ctx, q, b); err != nil {
+	var found []queries.JudgeRow
+	if err := tx.BeginWith(ctx, func(q *queries.Queries) error {
+		err := take(ctx, q, b)
+		if err == nil {
+			found, err = c.look(ctx, q, b, nil)
+		}
+		return err
+	}); err != nil {
 		return err
 	}
 	if len(b.attempts) == 0 {
 		return nil
 	}
 	c.after("locked")
-	judgedAt, err := c.decide(ctx, q, b)
+	q := queries.New(tx)
+	judgedAt, err := c.decide(ctx, q, b, found)
 	if err != nil {
 		return err
 	}
@@ -166,8 +186,10 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 
 // decide judges what was locked, inserts the bids that nothing stands against, and finds out who
 // won where the insert found a writer that takes no locks.
-func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch) (judgedAt time.Time, err error) {
-	if judgedAt, err = c.judge(ctx, q, b, nil); err != nil {
+func (c *Claimer) decide(
+	ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow,
+) (judgedAt time.Time, err error) {
+	if judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
 		return judgedAt, err
 	}
 	c.after("judged")
@@ -199,33 +221,43 @@ func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch, ju
 	return err
 }
 
-// judge gives every open attempt the outcome that stands against its bid; Claimed stands
-// for none. refreshed holds postings that are newer than the cache, for dry runs.
-func (c *Claimer) judge(
+// look reads what stands against a bid on each posting of b. refreshed holds postings that are
+// newer than the cache, for dry runs.
+func (c *Claimer) look(
 	ctx context.Context, q *queries.Queries, b *batch, refreshed map[posting.Key]posting.Posting,
-) (judgedAt time.Time, err error) {
-	numbers, marketplaces, jobIDs := numbered(b.attempts, open)
-	if len(numbers) == 0 {
-		return time.Time{}, nil
-	}
+) ([]queries.JudgeRow, error) {
 	params := queries.JudgeParams{
-		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL,
-		Numbers: numbers, Marketplaces: marketplaces, JobIDs: jobIDs, Now: c.now,
+		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL, Now: c.now,
+	}
+	if b.taken == nil {
+		params.Numbers, params.Marketplaces, params.JobIDs = numbered(b.attempts, all)
 	}
 	if refreshed != nil {
-		params.Refreshed = make([]time.Time, len(jobIDs)) // the zero time stands for none
-		for i := range jobIDs {
-			params.Refreshed[i] = refreshed[posting.Key{Marketplace: marketplaces[i], JobID: jobIDs[i]}].CachedAt
+		params.Refreshed = make([]time.Time, len(b.attempts)) // the zero time stands for none
+		for i := range b.attempts {
+			params.Refreshed[i] = refreshed[b.attempts[i].Key].CachedAt
 		}
 	}
 	rows, err := q.Judge(ctx, params)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("judge %d postings: %w", len(jobIDs), err)
+		return nil, fmt.Errorf("judge %d postings: %w", len(b.attempts), err)
 	}
+	return rows, nil
+}
+
+// judge gives every open attempt the outcome that stands against its bid, by what look has found;
+// Claimed stands for none.
+func (c *Claimer) judge(
+	ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow, refreshed map[posting.Key]posting.Posting,
+) (judgedAt time.Time, err error) {
 	postings := make([]posting.Posting, len(b.attempts))
-	for _, row := range rows {
-		a, p := &b.attempts[row.Number], &postings[row.Number]
+	for _, row := range found {
+		i := b.place(int(row.Number))
 		judgedAt = row.JudgedAt
+		if i < 0 || !open(&b.attempts[i]) {
+			continue
+		}
+		a, p := &b.attempts[i], &postings[i]
 		a.Outcome, a.CachedAt, a.Currency, a.postingPlace = Outcome(row.Outcome), row.CachedAt, row.Currency, row.PostingPlace
 		switch a.Outcome {
 		case Duplicate:

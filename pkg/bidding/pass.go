@@ -183,36 +183,43 @@ func (s *stretch) cut() *stretch {
 // take takes up to n candidates of the stretch that no other pod holds, moves its place behind
 // them, and says how many there were.
 func (p *passing) take(s *stretch, n int, taken *int) take {
+	p.mu.Lock()
+	place, end := s.place, s.end
+	p.mu.Unlock()
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		p.mu.Lock()
-		place, end := s.place, s.end
-		p.mu.Unlock()
 		rows, err := q.TakeCandidates(ctx, end, place, int32(n)) //nolint:gosec // a batch size
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
 		*taken = len(rows)
-		key := func(row queries.TakeCandidatesRow) posting.Key {
-			return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+		key := func(i int) posting.Key { return posting.Key{Marketplace: rows[i].Marketplace, JobID: rows[i].JobID} }
+		b.taken = make([]int, len(rows))
+		order := make([]int, len(rows))
+		for i := range order {
+			order[i] = i
 		}
-		slices.SortFunc(rows, func(x, y queries.TakeCandidatesRow) int { return key(x).Compare(key(y)) })
+		slices.SortFunc(order, func(x, y int) int { return key(x).Compare(key(y)) })
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		b.attempts = make([]Attempt, 0, len(rows))
 		nearest := end
-		for _, row := range rows {
-			a := Attempt{Key: key(row), queuedAt: row.CachedAt}
-			a.lock(row.Locked)
-			a.place = row.Place
+		for _, i := range order {
+			row := rows[i]
 			if row.NotBefore.After(s.place) {
 				s.place = row.NotBefore
 			}
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			if !p.broken[a.Key] {
-				b.attempts = append(b.attempts, a)
+			if p.broken[key(i)] {
+				b.taken[i] = -1
+				continue
 			}
+			b.taken[i] = len(b.attempts)
+			a := Attempt{Key: key(i), queuedAt: row.CachedAt}
+			a.lock(row.Locked)
+			a.place = row.Place
+			b.attempts = append(b.attempts, a)
 		}
 		s.attempted = s.attempted || len(b.attempts) > 0
 		if len(rows) > 0 && len(b.attempts) == 0 && !s.place.After(place) {

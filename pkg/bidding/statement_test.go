@@ -18,11 +18,18 @@ func TestStatementFails(t *testing.T) {
 	tests := []struct {
 		name   string
 		broken string
+		old    string // "FROM" unless said otherwise
+		wrong  string // in its place
+		code   string // of the error
 		byHand string // on a posting where somebody else's bid appears in between
 		inPass string // on that, on a free one, and on one whose lock is held
 		tries  int    // candidates that were put back
 	}{
-		{name: "Judge", broken: queries.Judge, byHand: "failed database_error", inPass: "failed database_error, failed database_error, locked", tries: 2},
+		{
+			// With an error in its grammar it would not even be sent, and nothing with it.
+			name: "Judge", broken: queries.Judge, old: "ELSE ''", wrong: "ELSE (1 / (k.number - k.number))::text", code: "22012",
+			byHand: "failed database_error", inPass: "failed database_error, failed database_error, failed database_error", tries: 3,
+		},
 		{name: "InsertBids", broken: queries.InsertBids, byHand: "failed database_error", inPass: "duplicate, failed database_error, locked", tries: 1},
 		{name: "DropTaken", broken: queries.DropTaken, byHand: "duplicate", inPass: "duplicate, claimed, locked"},
 		{name: "DropCandidates", broken: queries.DropCandidates, byHand: "failed database_error", inPass: "duplicate, claimed, locked"},
@@ -34,6 +41,9 @@ func TestStatementFails(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			if tt.old == "" {
+				tt.old, tt.wrong, tt.code = "FROM", "FORM", "42601"
+			}
 			f := setup(t)
 			keys := jobs(3)
 			f.cacheNow(t, append(keys, job("by hand"))...)
@@ -41,7 +51,7 @@ func TestStatementFails(t *testing.T) {
 			release := f.hold(t, keys[2])
 			f.rewrite = func(sql string) string {
 				if sql == tt.broken {
-					return strings.Replace(sql, "FROM", "FORM", 1)
+					return strings.Replace(sql, tt.old, tt.wrong, 1)
 				}
 				return sql
 			}
@@ -49,7 +59,7 @@ func TestStatementFails(t *testing.T) {
 			a := attempt(t, f.claimer(once("judged", func() { f.exec(t, insertLive, "upwork", "by hand") })), job("by hand"), AttemptOptions{})
 			want(t, "by hand", verdict(a), tt.byHand)
 			if a.Outcome == Failed {
-				want(t, "cause", db.Code(a.Err), "42601")
+				want(t, "cause", db.Code(a.Err), tt.code)
 			}
 			made := pass(t, f.claimer(once("judged", func() { f.exec(t, insertLive, keys[0].Marketplace, keys[0].JobID) })), PassOptions{})
 			want(t, "in a pass", strings.Join(verdicts(made), ", "), tt.inPass)
