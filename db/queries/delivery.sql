@@ -45,7 +45,8 @@ WITH gate AS MATERIALIZED (
 due AS MATERIALIZED (
     SELECT next.*
     FROM (
-        SELECT b.* FROM bids AS b
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
+        FROM bids AS b
         WHERE sqlc.narg('bid_id')::uuid IS NULL
             AND b.marketplace = @marketplace AND b.account = @account
             AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
@@ -59,7 +60,8 @@ due AS MATERIALIZED (
     UNION ALL
     SELECT given.*
     FROM (
-        SELECT b.* FROM bids AS b
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
+        FROM bids AS b
         WHERE b.id = sqlc.narg('bid_id')
             AND b.marketplace = @marketplace AND b.account = @account
             AND b.delivery_state IN ('pending', 'leased')
@@ -84,7 +86,7 @@ taken AS MATERIALIZED (
             postings.cached_at >= clock_timestamp() - @posting_ttl::interval
                 AND (postings.deadline IS NULL OR postings.deadline > clock_timestamp()) AS is_open
         FROM postings
-        WHERE postings.marketplace = due.marketplace AND postings.job_id = due.job_id
+        WHERE postings.marketplace = @marketplace AND postings.job_id = due.job_id
         LIMIT 1
     ) AS p ON true
     LEFT JOIN LATERAL (

@@ -189,9 +189,10 @@ WITH gate AS MATERIALIZED (
     WHERE (a.marketplace, a.account) IN (($1::text, $2::text), ($1, '*'), ('*', '*'))
 ),
 due AS MATERIALIZED (
-    SELECT next.id, next.marketplace, next.account, next.job_id, next.status, next.amount_cents, next.currency, next.period_days, next.proposal, next.posting_cached_at, next.external_bid_id, next.is_foreign, next.submitted_at, next.withdrawn_reason, next.withdrawal_timestamp, next.duplicate_of, next.run_id, next.created_at, next.updated_at, next.delivery_kind, next.delivery_state, next.delivery_attempts, next.next_attempt_at, next.lease_expires_at, next.lease_token, next.last_error, next.review_reason, next.review_since, next.place_posts, next.first_post_at, next.last_post_at, next.approved_at, next.approved_by, next.withdraw_requested_at, next.withdraw_requested_reason, next.withdraw_requested_by, next.is_guessed, next.checked_at, next.seen_at
+    SELECT next.id, next.job_id, next.status, next.delivery_kind, next.delivery_state, next.withdraw_requested_at, next.external_bid_id, next.place_posts, next.first_post_at
     FROM (
-        SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at FROM bids AS b
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
+        FROM bids AS b
         WHERE $3::uuid IS NULL
             AND b.marketplace = $1 AND b.account = $2
             AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
@@ -203,9 +204,10 @@ due AS MATERIALIZED (
         FOR UPDATE OF b SKIP LOCKED
     ) AS next
     UNION ALL
-    SELECT given.id, given.marketplace, given.account, given.job_id, given.status, given.amount_cents, given.currency, given.period_days, given.proposal, given.posting_cached_at, given.external_bid_id, given.is_foreign, given.submitted_at, given.withdrawn_reason, given.withdrawal_timestamp, given.duplicate_of, given.run_id, given.created_at, given.updated_at, given.delivery_kind, given.delivery_state, given.delivery_attempts, given.next_attempt_at, given.lease_expires_at, given.lease_token, given.last_error, given.review_reason, given.review_since, given.place_posts, given.first_post_at, given.last_post_at, given.approved_at, given.approved_by, given.withdraw_requested_at, given.withdraw_requested_reason, given.withdraw_requested_by, given.is_guessed, given.checked_at, given.seen_at
+    SELECT given.id, given.job_id, given.status, given.delivery_kind, given.delivery_state, given.withdraw_requested_at, given.external_bid_id, given.place_posts, given.first_post_at
     FROM (
-        SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at FROM bids AS b
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
+        FROM bids AS b
         WHERE b.id = $3
             AND b.marketplace = $1 AND b.account = $2
             AND b.delivery_state IN ('pending', 'leased')
@@ -230,7 +232,7 @@ taken AS MATERIALIZED (
             postings.cached_at >= clock_timestamp() - $6::interval
                 AND (postings.deadline IS NULL OR postings.deadline > clock_timestamp()) AS is_open
         FROM postings
-        WHERE postings.marketplace = due.marketplace AND postings.job_id = due.job_id
+        WHERE postings.marketplace = $1 AND postings.job_id = due.job_id
         LIMIT 1
     ) AS p ON true
     LEFT JOIN LATERAL (
