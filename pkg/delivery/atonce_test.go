@@ -127,7 +127,8 @@ func TestLeaseSeesTheRequest(t *testing.T) {
 			// Reading whether the account is paused, which comes before the row, waits for the test.
 			w.Exec("INSERT INTO accounts (marketplace, account) VALUES ('*', '*')")
 			w.Exec("ALTER TABLE accounts RENAME TO real_accounts")
-			w.Exec("CREATE VIEW accounts AS SELECT * FROM real_accounts WHERE pg_advisory_xact_lock(7) IS NOT NULL")
+			w.Exec(`CREATE VIEW accounts AS SELECT marketplace, account, paused_at, paused_until, next_slot FROM real_accounts
+				WHERE pg_advisory_xact_lock(7) IS NOT NULL`)
 			tx, err := w.SQL.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
