@@ -27,42 +27,73 @@ WHERE NOT account_is_paused(owing.marketplace, owing.account)
 -- left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
 -- that was asked for in the meantime takes the place of the bid's placing here.
 --
+-- Whoever has nothing to look up before a first POST, and no rate to keep, says so (at_once):
+-- then that POST is armed here, as ArmPost would right after, and with the same guards.
+--
 -- Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 -- armed it is what that POST said, whatever became of the posting: a repetition is the same
 -- to the byte.
 --
 -- Two ways to look, not one with an OR: that would be planned anew for every call. And whether
 -- the account is paused is asked as account_is_paused does, whose call costs more than all of it.
-WITH due AS MATERIALIZED (
-    SELECT next.id, next.abandoned
+WITH gate AS MATERIALIZED (
+    SELECT coalesce(bool_or(a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp())), false) AS is_paused,
+        coalesce(bool_or(a.next_slot > clock_timestamp()), false) AS is_crowded
+    FROM accounts AS a
+    WHERE (a.marketplace, a.account) IN ((@marketplace::text, @account::text), (@marketplace, '*'), ('*', '*'))
+),
+due AS MATERIALIZED (
+    SELECT next.*
     FROM (
-        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
         FROM bids AS b
         WHERE sqlc.narg('bid_id')::uuid IS NULL
             AND b.marketplace = @marketplace AND b.account = @account
             AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
             AND b.next_attempt_at <= @due_by::timestamptz
             AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-            AND NOT EXISTS (
-                SELECT FROM accounts AS a
-                WHERE (a.marketplace, a.account) IN ((@marketplace, @account), (@marketplace, '*'), ('*', '*'))
-                    AND a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp()))
+            AND NOT (SELECT gate.is_paused FROM gate)
         ORDER BY b.next_attempt_at
         LIMIT 1
         FOR UPDATE OF b SKIP LOCKED
     ) AS next
     UNION ALL
-    SELECT given.id, given.abandoned
+    SELECT given.*
     FROM (
-        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
         FROM bids AS b
         WHERE b.id = sqlc.narg('bid_id')
+            AND b.marketplace = @marketplace AND b.account = @account
             AND b.delivery_state IN ('pending', 'leased')
             AND b.next_attempt_at <= @due_by
             AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-            AND NOT account_is_paused(b.marketplace, b.account)
+            AND NOT (SELECT gate.is_paused FROM gate)
         FOR UPDATE OF b SKIP LOCKED
     ) AS given
+),
+taken AS MATERIALIZED (
+    SELECT due.id, due.delivery_state = 'leased' AS abandoned, clock_timestamp()::timestamptz AS leased_at,
+        coalesce(sent.detail ->> 'title', p.title, '') AS title,
+        coalesce(sent.detail ->> 'job_url', p.url, '') AS job_url,
+        coalesce(sent.detail ->> 'pricing', p.pricing, '') AS pricing,
+        coalesce(p.is_open, false) AS is_open,
+        (@at_once::boolean AND due.status = 'ACTIVE' AND due.delivery_kind = 'place' AND due.withdraw_requested_at IS NULL
+            AND due.external_bid_id IS NULL AND due.place_posts = 0
+            AND NOT (SELECT gate.is_crowded FROM gate) AND coalesce(p.is_open, false))::boolean AS armed
+    FROM due
+    LEFT JOIN LATERAL (
+        SELECT postings.title, postings.url, postings.pricing,
+            postings.cached_at >= clock_timestamp() - @posting_ttl::interval
+                AND (postings.deadline IS NULL OR postings.deadline > clock_timestamp()) AS is_open
+        FROM postings
+        WHERE postings.marketplace = @marketplace AND postings.job_id = due.job_id
+        LIMIT 1
+    ) AS p ON true
+    LEFT JOIN LATERAL (
+        SELECT e.detail FROM bid_events AS e
+        WHERE e.bid_id = due.id AND e.at >= due.first_post_at AND e.detail ->> 'result' = 'armed'
+        ORDER BY e.id LIMIT 1
+    ) AS sent ON true
 ),
 leased AS (
     UPDATE bids AS b
@@ -70,30 +101,22 @@ leased AS (
         delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
         delivery_state = 'leased',
         lease_token = b.lease_token + 1,
-        lease_expires_at = clock_timestamp() + @lease::interval,
-        next_attempt_at = clock_timestamp() + @lease::interval
-    FROM due
-    WHERE b.id = due.id
-    RETURNING b.*, due.abandoned
+        lease_expires_at = taken.leased_at + @lease::interval,
+        next_attempt_at = taken.leased_at + @lease::interval,
+        place_posts = b.place_posts + taken.armed::integer,
+        first_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.first_post_at END,
+        last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
+    FROM taken
+    WHERE b.id = taken.id
+    RETURNING b.*, taken.abandoned, taken.leased_at, taken.title, taken.job_url, taken.pricing, taken.is_open, taken.armed
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail)
+    SELECT leased.id, @actor::text, jsonb_build_object(
+        'kind', 'place', 'result', 'armed', 'title', leased.title, 'job_url', leased.job_url, 'pricing', leased.pricing)
+    FROM leased WHERE leased.armed
 )
-SELECT leased.*,
-    clock_timestamp()::timestamptz AS leased_at,
-    coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
-    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS job_url,
-    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
-    coalesce(p.cached_at >= clock_timestamp() - @posting_ttl::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
-FROM leased
-LEFT JOIN LATERAL (
-    SELECT postings.title, postings.url, postings.pricing, postings.cached_at, postings.deadline FROM postings
-    WHERE postings.marketplace = leased.marketplace AND postings.job_id = leased.job_id
-    LIMIT 1
-) AS p ON true
-LEFT JOIN LATERAL (
-    SELECT e.detail FROM bid_events AS e
-    WHERE e.bid_id = leased.id AND e.at >= leased.first_post_at AND e.detail ->> 'result' = 'armed'
-    ORDER BY e.id LIMIT 1
-) AS sent ON true;
+SELECT leased.* FROM leased;
 
 -- name: PreviewDeliveries :many
 -- What a pass would begin with what is due, for dry runs.

@@ -182,36 +182,64 @@ func (q *Queries) HoldsLease(ctx context.Context, iD uuid.UUID, token int64, nee
 }
 
 const LeaseDelivery = `-- name: LeaseDelivery :one
-WITH due AS MATERIALIZED (
-    SELECT next.id, next.abandoned
+WITH gate AS MATERIALIZED (
+    SELECT coalesce(bool_or(a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp())), false) AS is_paused,
+        coalesce(bool_or(a.next_slot > clock_timestamp()), false) AS is_crowded
+    FROM accounts AS a
+    WHERE (a.marketplace, a.account) IN (($1::text, $2::text), ($1, '*'), ('*', '*'))
+),
+due AS MATERIALIZED (
+    SELECT next.id, next.job_id, next.status, next.delivery_kind, next.delivery_state, next.withdraw_requested_at, next.external_bid_id, next.place_posts, next.first_post_at
     FROM (
-        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
         FROM bids AS b
-        WHERE $2::uuid IS NULL
-            AND b.marketplace = $3 AND b.account = $4
+        WHERE $3::uuid IS NULL
+            AND b.marketplace = $1 AND b.account = $2
             AND b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
-            AND b.next_attempt_at <= $5::timestamptz
+            AND b.next_attempt_at <= $4::timestamptz
             AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-            AND NOT EXISTS (
-                SELECT FROM accounts AS a
-                WHERE (a.marketplace, a.account) IN (($3, $4), ($3, '*'), ('*', '*'))
-                    AND a.paused_at IS NOT NULL AND (a.paused_until IS NULL OR a.paused_until > clock_timestamp()))
+            AND NOT (SELECT gate.is_paused FROM gate)
         ORDER BY b.next_attempt_at
         LIMIT 1
         FOR UPDATE OF b SKIP LOCKED
     ) AS next
     UNION ALL
-    SELECT given.id, given.abandoned
+    SELECT given.id, given.job_id, given.status, given.delivery_kind, given.delivery_state, given.withdraw_requested_at, given.external_bid_id, given.place_posts, given.first_post_at
     FROM (
-        SELECT b.id, (b.delivery_state = 'leased') AS abandoned
+        SELECT b.id, b.job_id, b.status, b.delivery_kind, b.delivery_state, b.withdraw_requested_at, b.external_bid_id, b.place_posts, b.first_post_at
         FROM bids AS b
-        WHERE b.id = $2
+        WHERE b.id = $3
+            AND b.marketplace = $1 AND b.account = $2
             AND b.delivery_state IN ('pending', 'leased')
-            AND b.next_attempt_at <= $5
+            AND b.next_attempt_at <= $4
             AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
-            AND NOT account_is_paused(b.marketplace, b.account)
+            AND NOT (SELECT gate.is_paused FROM gate)
         FOR UPDATE OF b SKIP LOCKED
     ) AS given
+),
+taken AS MATERIALIZED (
+    SELECT due.id, due.delivery_state = 'leased' AS abandoned, clock_timestamp()::timestamptz AS leased_at,
+        coalesce(sent.detail ->> 'title', p.title, '') AS title,
+        coalesce(sent.detail ->> 'job_url', p.url, '') AS job_url,
+        coalesce(sent.detail ->> 'pricing', p.pricing, '') AS pricing,
+        coalesce(p.is_open, false) AS is_open,
+        ($5::boolean AND due.status = 'ACTIVE' AND due.delivery_kind = 'place' AND due.withdraw_requested_at IS NULL
+            AND due.external_bid_id IS NULL AND due.place_posts = 0
+            AND NOT (SELECT gate.is_crowded FROM gate) AND coalesce(p.is_open, false))::boolean AS armed
+    FROM due
+    LEFT JOIN LATERAL (
+        SELECT postings.title, postings.url, postings.pricing,
+            postings.cached_at >= clock_timestamp() - $6::interval
+                AND (postings.deadline IS NULL OR postings.deadline > clock_timestamp()) AS is_open
+        FROM postings
+        WHERE postings.marketplace = $1 AND postings.job_id = due.job_id
+        LIMIT 1
+    ) AS p ON true
+    LEFT JOIN LATERAL (
+        SELECT e.detail FROM bid_events AS e
+        WHERE e.bid_id = due.id AND e.at >= due.first_post_at AND e.detail ->> 'result' = 'armed'
+        ORDER BY e.id LIMIT 1
+    ) AS sent ON true
 ),
 leased AS (
     UPDATE bids AS b
@@ -219,39 +247,33 @@ leased AS (
         delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
         delivery_state = 'leased',
         lease_token = b.lease_token + 1,
-        lease_expires_at = clock_timestamp() + $6::interval,
-        next_attempt_at = clock_timestamp() + $6::interval
-    FROM due
-    WHERE b.id = due.id
-    RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, due.abandoned
+        lease_expires_at = taken.leased_at + $7::interval,
+        next_attempt_at = taken.leased_at + $7::interval,
+        place_posts = b.place_posts + taken.armed::integer,
+        first_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.first_post_at END,
+        last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
+    FROM taken
+    WHERE b.id = taken.id
+    RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, taken.abandoned, taken.leased_at, taken.title, taken.job_url, taken.pricing, taken.is_open, taken.armed
+),
+recorded AS (
+    INSERT INTO bid_events (bid_id, actor, detail)
+    SELECT leased.id, $8::text, jsonb_build_object(
+        'kind', 'place', 'result', 'armed', 'title', leased.title, 'job_url', leased.job_url, 'pricing', leased.pricing)
+    FROM leased WHERE leased.armed
 )
-SELECT leased.id, leased.marketplace, leased.account, leased.job_id, leased.status, leased.amount_cents, leased.currency, leased.period_days, leased.proposal, leased.posting_cached_at, leased.external_bid_id, leased.is_foreign, leased.submitted_at, leased.withdrawn_reason, leased.withdrawal_timestamp, leased.duplicate_of, leased.run_id, leased.created_at, leased.updated_at, leased.delivery_kind, leased.delivery_state, leased.delivery_attempts, leased.next_attempt_at, leased.lease_expires_at, leased.lease_token, leased.last_error, leased.review_reason, leased.review_since, leased.place_posts, leased.first_post_at, leased.last_post_at, leased.approved_at, leased.approved_by, leased.withdraw_requested_at, leased.withdraw_requested_reason, leased.withdraw_requested_by, leased.is_guessed, leased.checked_at, leased.seen_at, leased.abandoned,
-    clock_timestamp()::timestamptz AS leased_at,
-    coalesce(sent.detail ->> 'title', p.title, '')::text AS title,
-    coalesce(sent.detail ->> 'job_url', p.url, '')::text AS job_url,
-    coalesce(sent.detail ->> 'pricing', p.pricing, '')::text AS pricing,
-    coalesce(p.cached_at >= clock_timestamp() - $1::interval
-        AND (p.deadline IS NULL OR p.deadline > clock_timestamp()), false)::boolean AS is_open
-FROM leased
-LEFT JOIN LATERAL (
-    SELECT postings.title, postings.url, postings.pricing, postings.cached_at, postings.deadline FROM postings
-    WHERE postings.marketplace = leased.marketplace AND postings.job_id = leased.job_id
-    LIMIT 1
-) AS p ON true
-LEFT JOIN LATERAL (
-    SELECT e.detail FROM bid_events AS e
-    WHERE e.bid_id = leased.id AND e.at >= leased.first_post_at AND e.detail ->> 'result' = 'armed'
-    ORDER BY e.id LIMIT 1
-) AS sent ON true
+SELECT leased.id, leased.marketplace, leased.account, leased.job_id, leased.status, leased.amount_cents, leased.currency, leased.period_days, leased.proposal, leased.posting_cached_at, leased.external_bid_id, leased.is_foreign, leased.submitted_at, leased.withdrawn_reason, leased.withdrawal_timestamp, leased.duplicate_of, leased.run_id, leased.created_at, leased.updated_at, leased.delivery_kind, leased.delivery_state, leased.delivery_attempts, leased.next_attempt_at, leased.lease_expires_at, leased.lease_token, leased.last_error, leased.review_reason, leased.review_since, leased.place_posts, leased.first_post_at, leased.last_post_at, leased.approved_at, leased.approved_by, leased.withdraw_requested_at, leased.withdraw_requested_reason, leased.withdraw_requested_by, leased.is_guessed, leased.checked_at, leased.seen_at, leased.abandoned, leased.leased_at, leased.title, leased.job_url, leased.pricing, leased.is_open, leased.armed FROM leased
 `
 
 type LeaseDeliveryParams struct {
-	PostingTTL  time.Duration `json:"posting_ttl"`
-	BidID       *uuid.UUID    `json:"bid_id"`
 	Marketplace string        `json:"marketplace"`
 	Account     string        `json:"account"`
+	BidID       *uuid.UUID    `json:"bid_id"`
 	DueBy       time.Time     `json:"due_by"`
+	AtOnce      bool          `json:"at_once"`
+	PostingTTL  time.Duration `json:"posting_ttl"`
 	Lease       time.Duration `json:"lease"`
+	Actor       string        `json:"actor"`
 }
 
 type LeaseDeliveryRow struct {
@@ -300,11 +322,15 @@ type LeaseDeliveryRow struct {
 	JobURL                  string     `json:"job_url"`
 	Pricing                 string     `json:"pricing"`
 	IsOpen                  bool       `json:"is_open"`
+	Armed                   bool       `json:"armed"`
 }
 
 // Takes the most overdue delivery of an account, or the one of a given bid: pending, or
 // left by a pod whose lease has run out; nothing of an account that is paused. A withdrawal
 // that was asked for in the meantime takes the place of the bid's placing here.
+//
+// Whoever has nothing to look up before a first POST, and no rate to keep, says so (at_once):
+// then that POST is armed here, as ArmPost would right after, and with the same guards.
 //
 // Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 // armed it is what that POST said, whatever became of the posting: a repetition is the same
@@ -314,12 +340,14 @@ type LeaseDeliveryRow struct {
 // the account is paused is asked as account_is_paused does, whose call costs more than all of it.
 func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (LeaseDeliveryRow, error) {
 	row := q.db.QueryRow(ctx, LeaseDelivery,
-		arg.PostingTTL,
-		arg.BidID,
 		arg.Marketplace,
 		arg.Account,
+		arg.BidID,
 		arg.DueBy,
+		arg.AtOnce,
+		arg.PostingTTL,
 		arg.Lease,
+		arg.Actor,
 	)
 	var i LeaseDeliveryRow
 	err := row.Scan(
@@ -368,6 +396,7 @@ func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (L
 		&i.JobURL,
 		&i.Pricing,
 		&i.IsOpen,
+		&i.Armed,
 	)
 	return i, err
 }

@@ -48,7 +48,7 @@ SET checked_at = clock_timestamp() - @sooner::interval,
 FROM due
 WHERE b.id = due.id
 RETURNING b.*, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at,
-    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open;
+    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open, false::boolean AS armed;
 
 -- name: RecordCheck :one
 -- Nothing changes for the bid: it was seen, or it was not.

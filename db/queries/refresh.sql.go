@@ -217,7 +217,7 @@ SET checked_at = clock_timestamp() - $1::interval,
 FROM due
 WHERE b.id = due.id
 RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, false::boolean AS abandoned, clock_timestamp()::timestamptz AS leased_at,
-    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open
+    ''::text AS title, ''::text AS job_url, ''::text AS pricing, false::boolean AS is_open, false::boolean AS armed
 `
 
 type TakeCheckParams struct {
@@ -273,6 +273,7 @@ type TakeCheckRow struct {
 	JobURL                  string     `json:"job_url"`
 	Pricing                 string     `json:"pricing"`
 	IsOpen                  bool       `json:"is_open"`
+	Armed                   bool       `json:"armed"`
 }
 
 // Takes the bid of an account whose last look-up is the longest ago, if that is long enough;
@@ -333,6 +334,7 @@ func (q *Queries) TakeCheck(ctx context.Context, arg TakeCheckParams) (TakeCheck
 		&i.JobURL,
 		&i.Pricing,
 		&i.IsOpen,
+		&i.Armed,
 	)
 	return i, err
 }

@@ -103,9 +103,7 @@ func spread[A any](ctx context.Context, workers int, accounts []A, drain func(co
 // drain delivers what one account is owed.
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
 	for ctx.Err() == nil {
-		result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
-			Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy, Lease: e.options.Lease, PostingTTL: e.options.PostingTTL,
-		})
+		result, err := e.deliver(ctx, queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy})
 		if err != nil {
 			return err
 		}
@@ -131,9 +129,7 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 	if err != nil {
 		return false, fmt.Errorf("read the database's clock: %w", err)
 	}
-	result, err := e.deliver(ctx, queries.LeaseDeliveryParams{
-		Marketplace: marketplace, Account: account, DueBy: dueBy, Lease: e.options.Lease, PostingTTL: e.options.PostingTTL, BidID: &id,
-	})
+	result, err := e.deliver(ctx, queries.LeaseDeliveryParams{Marketplace: marketplace, Account: account, DueBy: dueBy, BidID: &id})
 	return result != nothing, err
 }
 
@@ -141,6 +137,9 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 // cancelled the call under way ends, no other begins, and what is known is recorded.
 func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParams) (result, error) {
 	ctx := context.WithoutCancel(stop)
+	account, noAccount := e.options.Account(params.Marketplace)
+	params.Lease, params.PostingTTL, params.Actor = e.options.Lease, e.options.PostingTTL, actor
+	params.AtOnce = noAccount == nil && e.armsAtOnce(account)
 	asked := time.Now()
 	row, err := within(ctx, func(ctx context.Context) (queries.LeaseDeliveryRow, error) {
 		return e.q.LeaseDelivery(ctx, params)
@@ -151,9 +150,9 @@ func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParam
 	if err != nil {
 		return nothing, fmt.Errorf("lease a delivery: %w", err)
 	}
-	l := &Lease{Bid: row, engine: e, posts: row.PlacePosts, asked: asked, leased: time.Now(), stop: stop}
+	l := &Lease{Bid: row, Account: account, engine: e, posts: row.PlacePosts, asked: asked, leased: time.Now(), stop: stop}
 	kind := *row.DeliveryKind
-	verdict, err := l.carryOut(ctx, kind)
+	verdict, err := l.carryOut(ctx, kind, noAccount)
 	if err != nil {
 		return worked, fmt.Errorf("%s bid %s: %w", kind, row.ID, err) // the lease runs out by itself
 	}
@@ -173,15 +172,20 @@ func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParam
 	return worked, nil
 }
 
-func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
-	account, err := l.engine.options.Account(l.Bid.Marketplace)
-	if errors.Is(err, ErrNoHandler) {
+// armsAtOnce says whether the first POST of a bid may be armed by the statement that leases its
+// placing: nothing is looked up before it, no rate is to be kept, and the lease is long enough.
+func (e *Engine) armsAtOnce(a Account) bool {
+	c := a.Client.Capabilities()
+	return a.Gap == 0 && !c.ByHand && !c.LooksUpByPosting && e.options.Lease > c.Timeout+leaseMargin
+}
+
+func (l *Lease) carryOut(ctx context.Context, kind string, noAccount error) (Verdict, error) {
+	if errors.Is(noAccount, ErrNoHandler) {
 		return Review(ReasonNoHandler), nil
 	}
-	if err != nil {
-		return l.noClient(err), nil
+	if noAccount != nil {
+		return l.noClient(noAccount), nil
 	}
-	l.Account = account
 	verdict, err := l.engine.procedures[kind](ctx, l)
 	if err != nil {
 		return Verdict{}, err
@@ -234,7 +238,7 @@ func (l *Lease) Slot(ctx context.Context) (verdict Verdict, ok bool, err error) 
 	case answer == gate.Crowded:
 		return notYet(wait, codeRate), false, nil
 	case answer == gate.Stopped:
-		return notYet(0, "stopping"), false, nil
+		return stopping(), false, nil
 	}
 	l.called = true
 	return Verdict{}, true, nil
@@ -263,6 +267,9 @@ const (
 
 // notYet is the verdict on a delivery that may not call now.
 func notYet(delay time.Duration, code string) Verdict { return Verdict{delay: delay, code: code} }
+
+// stopping is the verdict on a delivery whose process has been told to stop.
+func stopping() Verdict { return notYet(0, "stopping") }
 
 // pausedPause is how long a delivery of a paused account is left alone.
 const pausedPause = 10 * time.Second

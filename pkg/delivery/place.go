@@ -16,6 +16,9 @@ import (
 // place is the [Procedure] of placing: one look-up round and at most one POST. What the
 // marketplace is known to have is looked up, and never sent again.
 func place(ctx context.Context, l *Lease) (Verdict, error) {
+	if l.Bid.Armed {
+		return l.postAtOnce(ctx), nil
+	}
 	if l.Bid.ExternalBidID != nil {
 		return l.recheck(ctx)
 	}
@@ -144,14 +147,26 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 	if err != nil || row == nil {
 		return verdict, err
 	}
-	l.posts = row.PlacePosts
-	bid := l.External()
-	bid.ArmedAt = row.FirstPostAt
-	// An absolute deadline, counted from before arming: a process that was frozen in
-	// between finds it over and sends nothing.
-	call, cancel := context.WithDeadline(ctx, armedHere.Add(c.Timeout))
+	l.posts, l.Bid.FirstPostAt = row.PlacePosts, &row.FirstPostAt
+	return l.send(ctx, armedHere), nil
+}
+
+// postAtOnce sends the POST that was armed with the lease, unless no further call may begin.
+func (l *Lease) postAtOnce(ctx context.Context) Verdict {
+	if l.stop.Err() != nil {
+		stopped := stopping()
+		stopped.unsent = true
+		return stopped
+	}
+	return l.send(ctx, l.asked)
+}
+
+// send sends the POST that was armed, and says what its answer proves. Its deadline is absolute,
+// counted from before arming: a process that was frozen in between finds it over and sends nothing.
+func (l *Lease) send(ctx context.Context, armedHere time.Time) Verdict {
+	call, cancel := context.WithDeadline(ctx, armedHere.Add(l.Account.Client.Capabilities().Timeout))
 	defer cancel()
-	return l.judgePost(l.Account.Client.Place(call, bid)), nil
+	return l.judgePost(l.Account.Client.Place(call, l.External()))
 }
 
 // arm passes the gate and arms a POST, or says why not. Where the account has no rate the gate

@@ -34,7 +34,8 @@ func (instant) Withdraw(context.Context, marketplace.Bid) marketplace.Result {
 }
 
 // deliveries: the bookkeeping of a delivery against the three changes of the row that it
-// cannot do without, each durable before the next.
+// consists of, each durable before the next. Here nothing comes between the first two, so
+// bidder makes them at once.
 func deliveries() row {
 	const workers = 4
 	return row{

@@ -58,6 +58,19 @@ func atArm(m *market, c call, id string) (*process, func()) {
 	return p, func() { m.commit(tx) }
 }
 
+// atLease is the point where the statement that leases and arms is at the server, about to keep
+// what will be sent.
+func atLease(m *market, c call, _ string) (*process, func()) {
+	m.t.Helper()
+	m.exec("CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7, 7); RETURN NEW; END $$")
+	m.exec("CREATE TRIGGER hold BEFORE INSERT ON bid_events FOR EACH ROW EXECUTE FUNCTION hold()")
+	tx := m.begin()
+	m.execIn(tx, "SELECT pg_advisory_xact_lock(7, 7)")
+	p := c.start(m.t)
+	m.awaitWaiting("LeaseDelivery")
+	return p, func() { m.commit(tx) }
+}
+
 // atCall is the point where the marketplace has a request, before or after it has done it.
 func atCall(op sandbox.Op, when sandbox.When) at {
 	return func(m *market, c call, _ string) (*process, func()) {
@@ -150,6 +163,48 @@ func TestKillPlacing(t *testing.T) {
 					m.wantLive(1)
 				})
 			}
+		}
+	}
+}
+
+// TestKillPlacingAtOnce does so where the POST is armed with its lease: at a market without a rate.
+func TestKillPlacingAtOnce(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		reach at
+		late  bool
+	}{
+		{"before the lease", lost(atLease), false},
+		{"after the lease", atLease, false},
+		{"before storing", atCall(sandbox.Place, sandbox.Before), true},
+		{"after storing", atCall(sandbox.Place, sandbox.After), true},
+		{"before the record", lost(atRecord(sandbox.Place, "RecordPlaced")), false},
+		{"after the record", atRecord(sandbox.Place, "RecordPlaced"), false},
+	}
+	for _, tt := range tests {
+		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
+			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
+				t.Parallel()
+				m := setupMarket(t, hasty())
+				id := m.owing("1")[0]
+				victim, letGo := tt.reach(m, m.call("run"), id)
+				victim.kill()
+				if !late {
+					letGo()
+				}
+				if tt.name == "after the lease" {
+					m.await("the server has leased and armed for who is dead", "EXISTS (SELECT FROM bids WHERE lease_token = 1 AND place_posts = 1)")
+				}
+				m.converge()
+				if late {
+					letGo()
+					m.awaitHeld(0)
+					m.wantAgreement()
+				}
+				m.wantState(id, "ACTIVE", "")
+				m.wantLive(1)
+			})
 		}
 	}
 }

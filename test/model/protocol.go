@@ -72,6 +72,7 @@ func (m machine) work(s state, i int, out emit) {
 	case aboutToArm:
 		m.arm(s, i, out)
 	case armed:
+		m.stop(s, i, out)
 		m.send(s, i, say)
 	case sent:
 		m.answer(s, i, say)
@@ -165,6 +166,12 @@ func (m machine) lease(s state, i int, out emit) {
 		}
 		to.workers[i] = w
 		out(act{what: what, worker: i + 1, row: uint8(r), fair: true}, to)
+		if w.step == aboutToArm && m.armable(b, w) {
+			m.arm(to, i, func(a act, armed state) {
+				a.what = what + " and in the same statement " + a.what
+				out(a, armed)
+			})
+		}
 	}
 }
 
@@ -306,15 +313,19 @@ func (s *state) holds(w worker) bool {
 	return w.mine && s.rows[w.row].phase == leased
 }
 
-// arm counts a POST before it is sent.
-func (m machine) arm(s state, i int, out emit) {
-	w, b := s.workers[i], &s.rows[s.workers[i].row]
-	armable := b.status == active && b.kind == place && b.phase == leased && b.posts < m.postCap() &&
+// armable says whether a worker may arm a POST of a row.
+func (m machine) armable(b row, w worker) bool {
+	return b.status == active && b.kind == place && b.phase == leased && b.posts < m.postCap() &&
 		(w.mine || !m.rules.ArmNeedsToken) &&
 		(!b.asked || !m.rules.ArmNeedsNoRequest) &&
 		(b.id == 0 || !m.rules.KnownIsNotSent) &&
 		(!b.expired || !m.rules.ArmNeedsLease)
-	if !armable {
+}
+
+// arm counts a POST before it is sent.
+func (m machine) arm(s state, i int, out emit) {
+	w, b := s.workers[i], &s.rows[s.workers[i].row]
+	if !m.armable(*b, w) {
 		w.step, w.verdict = deciding, again
 		s.workers[i] = w
 		out(act{what: "may not arm", worker: i + 1, row: w.row, fair: true}, s)
@@ -332,6 +343,13 @@ func (m machine) arm(s state, i int, out emit) {
 	w.step, w.posts, w.settled = armed, b.posts, false
 	s.workers[i] = w
 	out(act{what: what, worker: i + 1, row: w.row, fair: true}, s)
+}
+
+// stop emits that a pod is told to stop before its POST.
+func (m machine) stop(s state, i int, out emit) {
+	w := &s.workers[i]
+	w.step, w.verdict, w.late = deciding, unsent, false
+	out(act{what: "is told to stop, and sends nothing", worker: i + 1, row: w.row}, s)
 }
 
 // send begins the POST, unless its deadline is over.

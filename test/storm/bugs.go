@@ -30,6 +30,14 @@ func bugs() []bug {
 					deliverySQL, `SET place_posts = b\.place_posts \+ 1,\s+first_post_at = [^\n]*\n\s+last_post_at = clock_timestamp\(\)((?s:.*?))RETURNING b\.id, b\.place_posts, b\.first_post_at`,
 					"SET place_posts = b.place_posts${1}RETURNING b.id, b.place_posts + 1 AS place_posts, clock_timestamp() AS first_post_at", 1,
 				},
+				{ // the same where it is armed with its lease
+					deliverySQL, `place_posts = b\.place_posts \+ taken\.armed::integer,\s+first_post_at = [^\n]*\n\s+last_post_at = [^\n]*`,
+					"place_posts = b.place_posts", 1,
+				},
+				{
+					deliverySQL, `leased\.place_posts, leased\.first_post_at, leased\.last_post_at`,
+					`leased.place_posts + leased.armed::integer, CASE WHEN leased.armed THEN leased.leased_at ELSE leased.first_post_at END, leased.last_post_at`, 1,
+				},
 				{deliverySQL, `place_posts = b\.place_posts - (\$\d+)::integer`, "place_posts = b.place_posts - 0 * ${1}::integer", 2},
 			},
 			"",
