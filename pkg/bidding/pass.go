@@ -82,6 +82,7 @@ func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) er
 type stretch struct {
 	place, end time.Time
 	started    bool
+	isPart     bool // cut off another, and nothing was found in it yet
 	attempted  bool // something, since the worker was last at the beginning
 }
 
@@ -91,6 +92,8 @@ const (
 	// telling is how many candidates must lie together for the gap before them to tell that
 	// another pod was there: of fewer it is too often chance.
 	telling = 8
+	// enough fruitless parts tell that other pods are emptying the same stretches.
+	enough = 2
 )
 
 // passing is what the workers of one pass know of each other.
@@ -111,6 +114,9 @@ type passing struct {
 	last      *stretch   // all that is due once more, for what others held or brought late
 	working   int
 	broken    map[posting.Key]bool
+
+	// fruitless counts the parts in which nothing was found, since something was in one.
+	fruitless int
 }
 
 // newPassing cuts the queue, from first to last, into stretches for so many workers. The cuts
@@ -144,6 +150,11 @@ func (p *passing) next(done *stretch) *stretch {
 		return done
 	}
 	p.stretches = slices.DeleteFunc(p.stretches, func(s *stretch) bool { return s == done })
+	if done != nil && done.isPart {
+		if p.fruitless++; p.fruitless >= enough {
+			p.unite()
+		}
+	}
 	var widest *stretch
 	for _, s := range p.stretches {
 		if !s.started {
@@ -155,9 +166,9 @@ func (p *passing) next(done *stretch) *stretch {
 		}
 	}
 	switch {
-	case widest != nil && widest.width() > narrow:
+	case widest != nil && p.isWide(widest):
 		half := widest.cut()
-		half.started = true
+		half.started, half.isPart = true, true
 		p.stretches = append(p.stretches, half)
 		return half
 	case widest != nil:
@@ -169,6 +180,32 @@ func (p *passing) next(done *stretch) *stretch {
 	}
 	return p.last
 }
+
+// unite makes one stretch of all parts that nobody has begun, and of what lies between them: one
+// look tells whether there is still something to be found.
+func (p *passing) unite() {
+	var whole *stretch
+	p.stretches = slices.DeleteFunc(p.stretches, func(s *stretch) bool {
+		if s.started {
+			return false
+		}
+		if whole == nil {
+			whole = s
+			return false
+		}
+		if s.place.Before(whole.place) {
+			whole.place = s.place
+		}
+		if s.end.After(whole.end) {
+			whole.end = s.end
+		}
+		return true
+	})
+}
+
+// isWide says whether a stretch is worth two workers of its own. After parts without anything in
+// them none is: they would halve, again and again, what other pods have emptied.
+func (p *passing) isWide(s *stretch) bool { return s.width() > narrow && p.fruitless < enough }
 
 func (s *stretch) width() time.Duration { return s.end.Sub(s.place) }
 
@@ -221,6 +258,9 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			a.place = row.Place
 			b.attempts = append(b.attempts, a)
 		}
+		if len(rows) > 0 && s.isPart {
+			p.fruitless, s.isPart = 0, false
+		}
 		s.attempted = s.attempted || len(b.attempts) > 0
 		if len(rows) > 0 && len(b.attempts) == 0 && !s.place.After(place) {
 			s.place = place.Add(time.Microsecond) // what is left to others stays where it is
@@ -229,6 +269,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		if s != p.last && len(rows) == n && n >= telling && nearest.Sub(place) > s.place.Sub(nearest) && s.width() > narrow {
 			ahead := s.cut()
 			s.place, s.end, ahead.place, ahead.end = ahead.place, ahead.end, s.place, s.end
+			ahead.isPart = true // as it is now what was left behind
 			p.stretches = append(p.stretches, ahead)
 		}
 		return nil

@@ -30,9 +30,17 @@ func TestStretches(t *testing.T) {
 	want(t, "the second half of the widest", []time.Time{half.place, half.end}, []time.Time{own[1].end.Add(time.Microsecond), end})
 	want(t, "the first half stays", own[1].width(), 20*time.Minute)
 
-	half.place, own[2].place, own[3].place = half.end, own[2].end, own[3].end
+	other := p.next(half)
+	want(t, "after a half with nothing in it", other.width(), 10*time.Minute-time.Microsecond)
+	want(t, "after two of them: together", p.next(other) == own[1], true)
+	p.fruitless = 0 // something was found
+	other = p.next(nil)
+	want(t, "then no more", other.width(), 5*time.Minute-time.Microsecond)
+	p.fruitless = 0
+
+	other.place, own[2].place, own[3].place = other.end, own[2].end, own[3].end
 	own[1].place = own[1].end.Add(-narrow)
-	want(t, "too narrow to be cut: together", p.next(half) == own[1], true)
+	want(t, "too narrow to be cut: together", p.next(other) == own[1], true)
 	want(t, "not again", p.next(own[1]) == own[1], false)
 	for _, s := range own[2:] {
 		_ = p.next(s)
@@ -49,6 +57,23 @@ func TestStretches(t *testing.T) {
 	whole.place, whole.attempted = last, true
 	want(t, "once more", p.next(whole) == whole && whole.place.IsZero(), true)
 	want(t, "then it ends", p.next(whole) == nil, true)
+}
+
+// TestFruitless: after parts in which nothing was found the others are looked through at once.
+func TestFruitless(t *testing.T) {
+	t.Parallel()
+	p := newPassing(1, noon(), noon().Add(time.Hour), noon().Add(time.Hour))
+	own := p.next(nil)
+	minute := func(n int) time.Time { return noon().Add(time.Duration(n) * time.Minute) }
+	for _, part := range [][2]int{{10, 11}, {20, 21}, {30, 31}, {25, 26}, {35, 36}} {
+		p.stretches = append(p.stretches, &stretch{place: minute(part[0]), end: minute(part[1]), isPart: true})
+	}
+	first := p.next(nil)
+	second := p.next(first)
+	want(t, "one after the other", []time.Time{first.place, second.place}, []time.Time{minute(10), minute(20)})
+	rest := p.next(second)
+	want(t, "then all that is left", []time.Time{rest.place, rest.end}, []time.Time{minute(25), minute(36)})
+	want(t, "then what the other is at", p.next(rest) == own, true)
 }
 
 // TestAnotherPodAhead: who finds that another pod has been here jumps ahead of it, and comes back.
