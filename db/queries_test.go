@@ -78,7 +78,7 @@ func argument(t *testing.T, kind reflect.Type, round int) reflect.Value {
 func particular(argument any) {
 	switch p := argument.(type) {
 	case *queries.SetLimitsParams:
-		*p = queries.SetLimitsParams{StatementTimeout: "60000", LockTimeout: "60000", IdleTimeout: "60000", LockTTL: "60000", Seqscan: "on"}
+		*p = queries.SetLimitsParams{StatementTimeout: "60000", LockTimeout: "60000", IdleTimeout: "60000", LockTTL: "60000", Scans: "on"}
 	case *queries.StartRunParams:
 		p.Kind = "run"
 	case *queries.UpsertPostingsParams:

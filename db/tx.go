@@ -29,9 +29,9 @@ type Limits struct {
 	Idle time.Duration
 	// Life is the longest life of the transaction and of the locks it holds.
 	Life time.Duration
-	// NoSeqScan keeps look-ups by key on their index while a table is tiny or its
-	// statistics are old.
-	NoSeqScan bool
+	// ByIndex keeps look-ups on their index, and in its order, while a table is tiny or empty or
+	// its statistics are from then.
+	ByIndex bool
 }
 
 // ErrIsolation means that the transaction does not run READ COMMITTED. Under REPEATABLE
@@ -221,16 +221,16 @@ func (r reading) Query(context.Context, string, ...any) (pgx.Rows, error) {
 func (r reading) QueryRow(context.Context, string, ...any) pgx.Row { return r.results.QueryRow() }
 
 func (l Limits) params() queries.SetLimitsParams {
-	seqScan := "on"
-	if l.NoSeqScan {
-		seqScan = "off"
+	scans := "on"
+	if l.ByIndex {
+		scans = "off"
 	}
 	return queries.SetLimitsParams{
 		StatementTimeout: milliseconds(l.Statement),
 		LockTimeout:      milliseconds(l.Lock),
 		IdleTimeout:      milliseconds(l.Idle),
 		LockTTL:          milliseconds(l.Life),
-		Seqscan:          seqScan,
+		Scans:            scans,
 	}
 }
 

@@ -23,7 +23,7 @@ func settings(t *testing.T, conn querier) map[string]string {
 	read := map[string]string{}
 	for _, name := range []string{
 		"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout",
-		"bidder.lock_ttl", "plan_cache_mode", "enable_seqscan", "synchronous_commit",
+		"bidder.lock_ttl", "plan_cache_mode", "enable_seqscan", "enable_bitmapscan", "synchronous_commit",
 	} {
 		read[name] = value[string](t, conn, "SELECT coalesce(current_setting($1, true), '')", name)
 	}
@@ -41,11 +41,12 @@ func TestLimits(t *testing.T) {
 		t.Fatalf("synchronous_commit is %s", before["synchronous_commit"])
 	}
 	narrow := db.Limits{
-		Statement: 61 * time.Second, Lock: 1500 * time.Millisecond, Idle: 2 * time.Second, Life: 90 * time.Second, NoSeqScan: true,
+		Statement: 61 * time.Second, Lock: 1500 * time.Millisecond, Idle: 2 * time.Second, Life: 90 * time.Second, ByIndex: true,
 	}
 	want := map[string]string{
 		"statement_timeout": "61s", "lock_timeout": "1500ms", "idle_in_transaction_session_timeout": "2s",
-		"bidder.lock_ttl": "90000", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "synchronous_commit": "on",
+		"bidder.lock_ttl": "90000", "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off",
+		"synchronous_commit": "on",
 	}
 	if _, has := hasTransactionTimeout(t, pool); has {
 		want["transaction_timeout"] = "90s"
@@ -69,8 +70,10 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	if err := db.InTx(t.Context(), pool, limits, func(tx *db.Tx) error {
-		if got := settings(t, tx)["enable_seqscan"]; got != "on" {
-			t.Errorf("enable_seqscan is %s without NoSeqScan", got)
+		for _, name := range []string{"enable_seqscan", "enable_bitmapscan"} {
+			if got := settings(t, tx)[name]; got != "on" {
+				t.Errorf("%s is %s without ByIndex", name, got)
+			}
 		}
 		return nil
 	}); err != nil {

@@ -74,7 +74,7 @@ func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 // countSilentRuns adds killed runs to the totals, so that nobody has to look at their bids again.
 func (s *session) countSilentRuns(ctx context.Context) error {
 	limits := s.writeLimits()
-	limits.NoSeqScan = true
+	limits.ByIndex = true
 	return db.InTx(ctx, s.pool, limits, func(tx *db.Tx) error {
 		_, err := queries.New(tx).CountSilentRuns(ctx, metrics.Silence, silentPage)
 		return err

@@ -10,7 +10,10 @@ SELECT
         set_config('bidder.lock_ttl', @lock_ttl::text, true),
         -- A plan made while a table was tiny must not outlive that.
         set_config('plan_cache_mode', 'force_generic_plan', true),
-        set_config('enable_seqscan', @seqscan::text, true),
+        set_config('enable_seqscan', @scans::text, true),
+        -- Nor one from when it was empty: to read all that there is and sort it looked as cheap as to read the first in
+        -- the order of an index.
+        set_config('enable_bitmapscan', @scans, true),
         -- Without sequential scans a plan may look so dear that it would be compiled, for longer than it runs.
         set_config('jit', 'off', true),
         -- A timer that the server's configuration has started is not set anew, so it is stopped first.

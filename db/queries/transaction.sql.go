@@ -98,6 +98,9 @@ SELECT
         -- A plan made while a table was tiny must not outlive that.
         set_config('plan_cache_mode', 'force_generic_plan', true),
         set_config('enable_seqscan', $5::text, true),
+        -- Nor one from when it was empty: to read all that there is and sort it looked as cheap as to read the first in
+        -- the order of an index.
+        set_config('enable_bitmapscan', $5, true),
         -- Without sequential scans a plan may look so dear that it would be compiled, for longer than it runs.
         set_config('jit', 'off', true),
         -- A timer that the server's configuration has started is not set anew, so it is stopped first.
@@ -116,7 +119,7 @@ type SetLimitsParams struct {
 	LockTimeout      string `json:"lock_timeout"`
 	IdleTimeout      string `json:"idle_timeout"`
 	LockTTL          string `json:"lock_ttl"`
-	Seqscan          string `json:"seqscan"`
+	Scans            string `json:"scans"`
 }
 
 type SetLimitsRow struct {
@@ -132,7 +135,7 @@ func (q *Queries) SetLimits(ctx context.Context, arg SetLimitsParams) (SetLimits
 		arg.LockTimeout,
 		arg.IdleTimeout,
 		arg.LockTTL,
-		arg.Seqscan,
+		arg.Scans,
 	)
 	var i SetLimitsRow
 	err := row.Scan(&i.Isolation, &i.Settings)

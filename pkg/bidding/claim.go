@@ -126,7 +126,7 @@ func (a *Attempt) lock(locked bool) {
 func (c *Claimer) limited() db.Limits {
 	return db.Limits{
 		Statement: c.limits.Statement, Lock: rowLockTimeout, Idle: min(c.limits.TTL, idleLimit), Life: c.limits.TTL,
-		NoSeqScan: true,
+		ByIndex: true,
 	}
 }
 

@@ -30,7 +30,7 @@ type PassOptions struct {
 // pods. It returns when none is left, or with an error when the database failed. When ctx
 // is cancelled the batches under way end first.
 func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
-	queue, err := queries.New(c.pool).QueueBounds(ctx)
+	queue, err := c.bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the queue: %w", err)
 	}
@@ -45,6 +45,22 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 		return err //nolint:wrapcheck // drain's own
 	}
 	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
+}
+
+// bounds is where the queue begins and ends. It is asked under the limits of a claim: after the
+// statistics of an empty queue it would read all that is due, and all that was deleted and is not yet
+// vacuumed.
+func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	for tries := 1; ; tries++ {
+		tx := db.Begin(c.pool, c.limited())
+		queue, err = queries.New(tx).QueueBounds(ctx)
+		tx.Rollback(ctx) // nothing was written, and unlike a commit it cannot fail
+		if !isPassing(err) || tries == takeTries {
+			return queue, err
+		}
+	}
 }
 
 // drain takes and claims batches for as long as there is a stretch of the queue to take them from.
@@ -107,7 +123,7 @@ const (
 // each of them to an outcome. The others leave them alone, also when it is done: they would be
 // attempted twice in one pass.
 type passing struct {
-	dueBy time.Time
+	first, dueBy time.Time
 
 	mu        sync.Mutex
 	stretches []*stretch // that may hold more
@@ -121,9 +137,9 @@ type passing struct {
 
 // newPassing cuts the queue, from first to last, into stretches for so many workers. The cuts
 // differ from pod to pod, which often begin in the same second; the oldest come first, but only
-// for one worker.
+// for one worker. Before first lies what passes have deleted: not even the last worker goes over it.
 func newPassing(workers int, first, last, dueBy time.Time) *passing {
-	p := &passing{dueBy: dueBy, working: workers}
+	p := &passing{first: first, dueBy: dueBy, working: workers}
 	part := float64(last.Sub(first)) / float64(workers)
 	shift := rand.Float64() //nolint:gosec // no secret
 	from := first
@@ -146,7 +162,7 @@ func (p *passing) next(done *stretch) *stretch {
 		if !done.attempted {
 			return nil
 		}
-		done.place, done.attempted = time.Time{}, false
+		done.place, done.attempted = p.first, false
 		return done
 	}
 	p.stretches = slices.DeleteFunc(p.stretches, func(s *stretch) bool { return s == done })
@@ -176,7 +192,7 @@ func (p *passing) next(done *stretch) *stretch {
 	}
 	p.working--
 	if p.working == 0 {
-		p.last = &stretch{end: p.dueBy}
+		p.last = &stretch{place: p.first, end: p.dueBy}
 	}
 	return p.last
 }

@@ -69,7 +69,7 @@ func (e *Exporter) Gather(ctx context.Context) ([]*dto.MetricFamily, error) {
 // within reads of one moment. The planner cannot know how few bids are newer than the runs
 // under way, so it is told not to read them all.
 func within(ctx context.Context, pool db.Beginner, read func(tx pgx.Tx) error) error {
-	limits := db.Limits{Statement: statementTime, Lock: statementTime, Idle: statementTime, Life: statementTime, NoSeqScan: true}
+	limits := db.Limits{Statement: statementTime, Lock: statementTime, Idle: statementTime, Life: statementTime, ByIndex: true}
 	return db.View(ctx, pool, limits, read)
 }
 

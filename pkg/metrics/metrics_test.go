@@ -416,7 +416,7 @@ func TestCost(t *testing.T) {
 	f.run(1)
 	f.exec("VACUUM ANALYZE bids")
 	for name, statement := range map[string]string{"live": queries.CountLiveBids, "owed": queries.CountOwedDeliveries, "counters": queries.ReadCounters} {
-		tx := db.Begin(f.pool, db.Limits{Statement: time.Minute, Lock: time.Minute, Idle: time.Minute, Life: time.Minute, NoSeqScan: true})
+		tx := db.Begin(f.pool, db.Limits{Statement: time.Minute, Lock: time.Minute, Idle: time.Minute, Life: time.Minute, ByIndex: true})
 		rows, err := tx.Query(t.Context(), "EXPLAIN "+statement)
 		if err != nil {
 			t.Fatal(err)

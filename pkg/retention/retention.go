@@ -142,7 +142,7 @@ func (p Pruner) Preview(ctx context.Context) (removed Removed, before time.Time,
 
 func (p Pruner) limits() db.Limits {
 	limits := p.Limits
-	limits.NoSeqScan = true // pages are read by key, whatever the planner thinks of the tables
+	limits.ByIndex = true // pages are read by key, whatever the planner thinks of the tables
 	return limits
 }
 

@@ -19,14 +19,24 @@ func soak() row {
 			defer d.drop(ctx)
 			const chunk = 20_000
 			s := sample{extra: map[string]float64{}}
+			var spent []float64 // of processors for a claim, which other work on the machine disturbs less than the rate
 			for s.elapsed < time.Duration(b.sizes.soak)*time.Second {
 				if err := d.seed(ctx, s.ops, chunk, true); err != nil { // as ingest would, and not measured
+					return s, err
+				}
+				before, err := d.costs(ctx)
+				if err != nil {
 					return s, err
 				}
 				part, err := drain(ctx, d.pool, claimWorkers, batchSize)
 				if err != nil {
 					return s, err
 				}
+				after, err := d.costs(ctx)
+				if err != nil {
+					return s, err
+				}
+				spent = append(spent, (after.server-before.server+after.client-before.client).Seconds()/float64(part.ops))
 				s.ops += part.ops
 				s.elapsed += part.elapsed
 				s.latencies = append(s.latencies, part.latencies...)
@@ -34,6 +44,8 @@ func soak() row {
 			}
 			first, last := ends(s.series, s.elapsed)
 			s.extra["last to first"] = last / first
+			first, last = ends(spent, s.elapsed)
+			s.extra["processors, last to first"] = last / first
 			err = errors.Join(d.claimed(ctx, s.ops), d.bloat(ctx, s.extra))
 			return s, err
 		}}},
