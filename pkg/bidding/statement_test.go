@@ -9,6 +9,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
 // TestStatementFails breaks each statement of a claim in turn: nothing is half done.
@@ -129,6 +130,8 @@ func TestContentsFail(t *testing.T) {
 	f.cacheNow(t, job("1"))
 	f.rules.Reads.Content = true
 	f.rewrite = func(sql string) string { return strings.Replace(sql, "-- name: PostingContents", "broken", 1) }
+	_, err := f.claimer().tryPreview(t.Context(), []posting.Key{job("1")}, PreviewOptions{})
+	want(t, "preview", db.Code(err), "42601")
 	made := pass(t, f.claimer(), PassOptions{})
 	want(t, "outcomes", verdicts(made), []string{"failed database_error"})
 	want(t, "bids", f.count(t, "bids"), 0)
