@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -167,42 +164,8 @@ func TestNothingToDo(t *testing.T) {
 	f.tally(t)
 }
 
-// TestEmptyStatistics: statistics from when the queue was empty change no plan of a pass: it reads its
-// next candidates in the order of their index, and not all of them.
-func TestEmptyStatistics(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	keys := jobs(40)
-	f.cacheNow(t, keys...)
-	f.exec(t, "DELETE FROM candidates")
-	f.exec(t, "ANALYZE candidates")
-	f.cache(t, noon(), keys...)
-	for name, statement := range map[string]struct {
-		sql  string
-		args []any
-	}{
-		"QueueBounds":    {sql: queries.QueueBounds},
-		"TakeCandidates": {queries.TakeCandidates, []any{noon(), noon(), 64}},
-	} {
-		err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx *db.Tx) error {
-			if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
-				return err
-			}
-			rows, err := tx.Query(t.Context(), "EXPLAIN "+statement.sql, append([]any{pgx.QueryExecModeExec}, statement.args...)...)
-			if err != nil {
-				return err
-			}
-			plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if text := strings.Join(plan, "\n"); strings.Contains(text, "Bitmap") || strings.Contains(text, "Sort") {
-				t.Errorf("%s reads all that is due:\n%s", name, text)
-			}
-			return err
-		})
-		want(t, name, err, nil)
-	}
-}
-
-// TestBoundsUnderLimits: that holds for the look at the queue, too, which is no claim.
+// TestBoundsUnderLimits: a pass looks at the queue under the limits of a claim, so that statistics from
+// when it was empty do not have it read all of it.
 func TestBoundsUnderLimits(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
