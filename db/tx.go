@@ -48,8 +48,9 @@ type Beginner interface {
 	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 }
 
-// Tx is a READ COMMITTED transaction under limits. It begins with its first statement: BEGIN, the
-// limits and that statement are one message to the server. It is not safe for concurrent use.
+// Tx is a READ COMMITTED transaction under limits. It begins right before its first statement, with
+// BEGIN and the limits in one message. That statement has one of its own: to prepare it may wait for a
+// table's lock, which is bounded only once the limits hold. A Tx is not safe for concurrent use.
 type Tx struct {
 	pool   Beginner
 	limits Limits
@@ -66,79 +67,74 @@ func (t *Tx) Begun() pgx.Tx { return t.begun }
 
 // Exec runs a statement.
 func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if t.begun != nil && t.failed == nil {
-		return t.begun.Exec(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
-	}
-	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	if err != nil {
+	if err := t.begin(ctx); err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	tag, err := results.Exec()
-	return tag, errors.Join(err, results.Close())
+	return t.begun.Exec(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
 }
 
 // Query runs a statement that answers rows.
 func (t *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if t.begun != nil && t.failed == nil {
-		return t.begun.Query(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
-	}
-	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	if err != nil {
+	if err := t.begin(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := results.Query()
-	return &firstRows{rows, results}, err //nolint:wrapcheck // whoever asks says what for
+	return t.begun.Query(ctx, sql, args...) //nolint:wrapcheck // whoever asks says what for
 }
 
 // QueryRow runs a statement that answers one row.
 func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if t.begun != nil && t.failed == nil {
-		return t.begun.QueryRow(ctx, sql, args...)
+	if err := t.begin(ctx); err != nil {
+		return noRow{err}
 	}
-	results, err := t.begin(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	return firstRow{results, err}
+	return t.begun.QueryRow(ctx, sql, args...)
 }
 
-// BeginWith begins with all the statements of first, in one message. first is called twice: to send
-// them, where they answer nothing, and to read what they answered.
-func (t *Tx) BeginWith(ctx context.Context, first func(q *queries.Queries) error) error {
+// noRow is the answer to a statement that was not sent.
+type noRow struct{ err error }
+
+func (r noRow) Scan(...any) error { return r.err }
+
+// Together runs the statements of fn in one message. fn is called twice: to send them, where they
+// answer nothing, and to read what they answered.
+func (t *Tx) Together(ctx context.Context, fn func(q *queries.Queries) error) error {
+	if err := t.begin(ctx); err != nil {
+		return err
+	}
 	batch := &pgx.Batch{}
-	if err := first(queries.New(sending{batch})); err != nil {
+	if err := fn(queries.New(sending{batch})); err != nil {
 		return err
 	}
-	results, err := t.begin(ctx, batch.QueuedQueries...)
-	if err != nil {
-		return err
-	}
-	err = first(queries.New(reading{results}))
+	results := t.begun.SendBatch(ctx, batch)
+	err := fn(queries.New(reading{results}))
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
 	return err
 }
 
-// begin sends BEGIN, the limits and the first statements, and reads what comes before the answers to
-// those. Where it fails nothing of the transaction is left, whoever ignores it.
-func (t *Tx) begin(ctx context.Context, first ...*pgx.QueuedQuery) (pgx.BatchResults, error) {
-	if t.failed != nil {
-		return nil, t.failed
+// begin sends BEGIN and the limits, once. Where that fails nothing of the transaction is left,
+// whoever ignores it.
+func (t *Tx) begin(ctx context.Context) error {
+	if t.begun != nil {
+		return t.failed
 	}
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
-	batch.QueuedQueries = append(batch.QueuedQueries, first...)
 	results := t.pool.SendBatch(ctx, batch)
 	t.begun = results.Tx()
-	_, err := results.Exec()
-	if err != nil {
-		err = fmt.Errorf("begin: %w", err)
-	} else if err = isolated(queries.New(reading{results}).SetLimits(ctx, queries.SetLimitsParams{})); err == nil {
-		return results, nil
+	if _, err := results.Exec(); err != nil {
+		t.failed = fmt.Errorf("begin: %w", err)
+	} else {
+		t.failed = isolated(queries.New(reading{results}).SetLimits(ctx, queries.SetLimitsParams{}))
 	}
-	_ = results.Close() // which says the same again
-	t.Rollback(ctx)
-	t.failed = err
-	return nil, err
+	if closing := results.Close(); t.failed == nil && closing != nil {
+		t.failed = fmt.Errorf("begin: %w", closing)
+	}
+	if t.failed != nil {
+		t.Rollback(ctx)
+	}
+	return t.failed
 }
 
 // isolated says whether the server did as it was told.
@@ -150,35 +146,6 @@ func isolated(set queries.SetLimitsRow, err error) error {
 		return fmt.Errorf("%w: it is %s", ErrIsolation, set.Isolation)
 	}
 	return nil
-}
-
-// firstRows are the rows of a transaction's first statement, at whose end the connection is free for the next.
-type firstRows struct {
-	pgx.Rows
-
-	results pgx.BatchResults
-}
-
-func (r *firstRows) Close() {
-	r.Rows.Close()
-	_ = r.results.Close() // an error that is not Rows' own breaks the connection: the next statement will say it
-}
-
-// firstRow is the row of a transaction's first statement.
-type firstRow struct {
-	results pgx.BatchResults
-	err     error
-}
-
-func (r firstRow) Scan(dest ...any) error {
-	if r.err != nil {
-		return r.err
-	}
-	err := r.results.QueryRow().Scan(dest...)
-	if closing := r.results.Close(); err == nil {
-		err = closing
-	}
-	return err
 }
 
 // sending takes statements for a message in place of running them: their answers come later.
@@ -285,9 +252,10 @@ func (t *Tx) CommitWith(ctx context.Context, last func(q *queries.Queries) error
 		return nil
 	}
 	t.Rollback(ctx) // gives the connection back
-	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost.
+	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost. A session that was
+	// ended because it was silent had not got the message.
 	if pgErr, answered := errors.AsType[*pgconn.PgError](err); errors.Is(err, pgx.ErrTxCommitRollback) ||
-		answered && pgErr.SeverityUnlocalized == "ERROR" {
+		answered && (pgErr.SeverityUnlocalized == "ERROR" || pgErr.Code == CodeIdleInTransaction) {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)

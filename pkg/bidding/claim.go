@@ -94,7 +94,7 @@ func (b *batch) place(number int) int {
 }
 
 // take fills in b.attempts and tries their locks; it is the first statement of the claim, and is
-// called as [db.Tx.BeginWith] says.
+// called as [db.Tx.Together] says.
 type take func(ctx context.Context, q *queries.Queries, b *batch) error
 
 // takeAttempts tries the locks of attempts that are already known.
@@ -158,7 +158,7 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	}()
 	c.after("beginning")
 	var found []queries.JudgeRow
-	if err := tx.BeginWith(ctx, func(q *queries.Queries) error {
+	if err := tx.Together(ctx, func(q *queries.Queries) error {
 		err := take(ctx, q, b)
 		if err == nil {
 			found, err = c.look(ctx, q, b, nil)
