@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
@@ -37,14 +38,19 @@ const rawRows = `INSERT INTO bids (id, marketplace, job_id, amount_cents, postin
 	FROM unnest($1::uuid[], $2::text[], $3::text[]) AS r(id, marketplace, job_id)
 	ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING`
 
+// execer is a pool or a transaction.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
 // insertRows inserts the bids of the postings from to from+n-1.
-func insertRows(ctx context.Context, pool *pgxpool.Pool, from, n int) error {
+func insertRows(ctx context.Context, conn execer, from, n int) error {
 	ids, marketplaces, jobIDs := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	for i := range n {
 		k := key(from + i)
 		ids[i], marketplaces[i], jobIDs[i] = uuid.Must(uuid.NewV7()), k.Marketplace, k.JobID
 	}
-	_, err := pool.Exec(ctx, rawRows, ids, marketplaces, jobIDs, time.Now())
+	_, err := conn.Exec(ctx, rawRows, ids, marketplaces, jobIDs, time.Now())
 	return err
 }
 
