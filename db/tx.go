@@ -252,10 +252,9 @@ func (t *Tx) CommitWith(ctx context.Context, last func(q *queries.Queries) error
 		return nil
 	}
 	t.Rollback(ctx) // gives the connection back
-	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost. A session that was
-	// ended because it was silent had not got the message.
+	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost.
 	if pgErr, answered := errors.AsType[*pgconn.PgError](err); errors.Is(err, pgx.ErrTxCommitRollback) ||
-		answered && (pgErr.SeverityUnlocalized == "ERROR" || pgErr.Code == CodeIdleInTransaction) {
+		answered && pgErr.SeverityUnlocalized == "ERROR" {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)

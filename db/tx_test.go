@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -406,12 +405,6 @@ func TestCommit(t *testing.T) {
 			exec(t, tx, "INSERT INTO runs (kind) VALUES ('run')")
 			return t.Context()
 		}, true, false},
-		{"ended for its silence", func(t *testing.T, _ *netfault.Proxy, tx *db.Tx) context.Context {
-			t.Helper()
-			exec(t, tx, "SET LOCAL idle_in_transaction_session_timeout = '10ms'")
-			awaitEnd(t, tx)
-			return t.Context()
-		}, false, false},
 		{"answer lost", func(t *testing.T, proxy *netfault.Proxy, _ *db.Tx) context.Context {
 			t.Helper()
 			proxy.DropAnswerTo(testdb.Running("commit"))
@@ -465,25 +458,6 @@ func TestCommit(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// awaitEnd waits until the server says that it ends the session of tx.
-func awaitEnd(t *testing.T, tx *db.Tx) {
-	t.Helper()
-	conn, ok := tx.Begun().Conn().PgConn().Conn().(syscall.Conn)
-	if !ok {
-		t.Fatal("no socket")
-	}
-	raw, err := conn.SyscallConn()
-	if err == nil {
-		err = raw.Read(func(fd uintptr) bool {
-			n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			return n > 0 || err == nil
-		})
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

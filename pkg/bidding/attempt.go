@@ -192,6 +192,10 @@ func (c *Claimer) resolve(ctx context.Context, b *batch, cause error) error {
 		}
 		return nil
 	})
+	committed := slices.ContainsFunc(b.attempts, func(a Attempt) bool { return a.Outcome == Claimed })
+	if err == nil && !committed && !isOutage(cause) && len(b.attempts) > 1 {
+		return c.redo(ctx, b, 1) // a frozen one that thawed: its server is there
+	}
 	rest := *b // what the queue still holds if it was not committed
 	rest.attempts = nil
 	for i := range b.attempts {
