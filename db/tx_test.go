@@ -166,7 +166,7 @@ func TestSilenceIsCut(t *testing.T) {
 	database := testdb.New(t)
 	watch, pool := database.Pool(t), open(t, database.URL, 1)
 	short := limits
-	short.Idle = 20 * time.Millisecond
+	short.Idle = 500 * time.Millisecond // enough for the first statement
 	err := db.InTx(t.Context(), pool, short, func(tx *db.Tx) error {
 		exec(t, tx, "SELECT")
 		awaitGone(t, watch)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -282,8 +283,10 @@ func TestBlackhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			release := sync.OnceFunc(idle.Release)
+			defer release()
 			c := f.claimer(once(step, func() {
-				idle.Release()
+				release()
 				proxy.Blackhole(true)
 			}))
 			rescue := time.AfterFunc(patience, func() {
