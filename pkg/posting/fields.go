@@ -34,17 +34,15 @@ func (p *parser) posting() Posting {
 	return posting
 }
 
-// failErr rejects the line for err, if it is a *Reject.
-func (p *parser) failErr(err error) {
+// failErr rejects the line for err, if it is a *Reject. An error that does not say where gets the
+// name of its member; no text is made where there is no error.
+func (p *parser) failErr(name []byte, err error) {
 	if rej, ok := errors.AsType[*Reject](err); ok {
-		p.failf(rej.Code, "%s", rej.Message)
-	}
-}
-
-// failErrAt is failErr for errors that do not say where.
-func (p *parser) failErrAt(m member, err error) {
-	if rej, ok := errors.AsType[*Reject](err); ok {
-		p.failf(rej.Code, "%s: %s", m.name, rej.Message)
+		where := ""
+		if name != nil {
+			where = string(name) + ": "
+		}
+		p.failf(rej.Code, "%s%s", where, rej.Message)
 	}
 }
 
@@ -77,7 +75,7 @@ func (p *parser) key() Key {
 		jobID = p.text(fieldJobID, CodeInvalidJobID)
 	}
 	key, err := ParseKey(marketplace, jobID)
-	p.failErr(err)
+	p.failErr(nil, err)
 	return key
 }
 
@@ -111,7 +109,7 @@ func (p *parser) time(f field) *time.Time {
 		return nil
 	}
 	at, err := ParseTime(p.text(f, CodeInvalidTime))
-	p.failErrAt(m, err)
+	p.failErr(m.name, err)
 	return &at
 }
 
@@ -177,7 +175,7 @@ func (p *parser) amount(f field) *int64 {
 		decimal = p.unquote(m.value)
 	}
 	cents, err := ParseAmount(string(decimal))
-	p.failErrAt(m, err)
+	p.failErr(m.name, err)
 	return &cents
 }
 
@@ -187,7 +185,7 @@ func (p *parser) currency() string {
 		return p.opts.DefaultCurrency
 	}
 	currency, err := ParseCurrency(code)
-	p.failErr(err)
+	p.failErr(nil, err)
 	return currency
 }
 
