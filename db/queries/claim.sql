@@ -48,15 +48,13 @@ FROM (SELECT clock_timestamp() AS now) AS clock;
 -- What stands against a bid on each posting, by one reading of the clock: the first that
 -- applies of unknown, duplicate, closed, recent and stale, or nothing (''). A statement
 -- of its own after the lock, so that its snapshot sees what the last holder committed.
--- The postings are those of the keys, and of the candidates that TakeCandidates has taken
--- in the same transaction, numbered as it answered them.
+-- The postings are those of the keys, by their numbers, and of the candidates that
+-- TakeCandidates has taken in the same transaction, by where they lie.
 --
 -- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
-WITH clock AS MATERIALIZED (
-    SELECT coalesce(sqlc.narg('now')::timestamptz, clock_timestamp()) AS now
-)
 SELECT
-    k.number::integer AS number,
+    coalesce(k.number, 0)::integer AS number,
+    k.candidate,
     clock.now::timestamptz AS judged_at,
     (CASE
         WHEN coalesce(k.refreshed, p.cached_at) IS NULL THEN 'unknown'
@@ -67,32 +65,30 @@ SELECT
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - @posting_ttl::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
-    coalesce(live.id::text, '')::text AS live_bid_id,
+    coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
     coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
     coalesce(p.currency, '')::text AS currency,
-    p.ctid AS posting_place
-FROM clock
+    p.ctid AS place,
+    coalesce(p.xmin, '0')::xid AS written_by
+FROM (SELECT coalesce(sqlc.narg('now')::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
         unnest(@numbers::integer[]) AS number,
+        NULL::tid AS candidate,
         unnest(@marketplaces::text[]) AS marketplace,
         unnest(@job_ids::text[]) AS job_id,
         nullif(unnest(sqlc.narg('refreshed')::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
     UNION ALL
-    SELECT taken.number - 1, queued.marketplace, queued.job_id, NULL
-    FROM unnest(nullif(current_setting('bidder.taken', true), '')::tid[]) WITH ORDINALITY AS taken(place, number)
-    CROSS JOIN LATERAL (
-        SELECT c.marketplace, c.job_id FROM candidates AS c
-        WHERE c.ctid = taken.place
-        LIMIT 1
-    ) AS queued
+    SELECT NULL, c.ctid, c.marketplace, c.job_id, NULL
+    FROM candidates AS c
+    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -114,7 +110,8 @@ LEFT JOIN LATERAL (
 -- name: PostingContents :many
 -- What only the operator's own policy looks at, of postings that nothing else stands against.
 SELECT
-    k.number::integer AS number,
+    k.marketplace::text AS marketplace,
+    k.job_id::text AS job_id,
     p.title,
     coalesce(p.url, '')::text AS url,
     coalesce(p.pricing, '')::text AS pricing,
@@ -124,10 +121,7 @@ SELECT
     p.bid_period_days,
     (CASE WHEN @with_description::boolean THEN p.description ELSE '' END)::text AS description
 FROM (
-    SELECT
-        unnest(@numbers::integer[]) AS number,
-        unnest(@marketplaces::text[]) AS marketplace,
-        unnest(@job_ids::text[]) AS job_id
+    SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
 ) AS k
 CROSS JOIN LATERAL (
     SELECT * FROM postings
@@ -136,33 +130,31 @@ CROSS JOIN LATERAL (
 ) AS p;
 
 -- name: InsertBids :execrows
--- Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
--- no longer where it was, and left alone: it is judged again.
+-- Inserts the bids, each owing its place from birth, on the very content that was judged: its
+-- place and who wrote it name one version of a posting. One refreshed since is left alone, and
+-- judged again.
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
 SELECT
-    a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-    sqlc.narg('run_id')::uuid, 'place', a.delivery_state,
-    CASE WHEN a.delivery_state = 'pending' THEN @judged_at::timestamptz END, @judged_at, @judged_at
+    a.id, p.marketplace, p.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    sqlc.narg('run_id')::uuid, 'place', CASE WHEN a.needs_approval THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT a.needs_approval THEN @judged_at::timestamptz END, @judged_at, @judged_at
 FROM (
     SELECT
         unnest(@ids::uuid[]) AS id,
-        unnest(@marketplaces::text[]) AS marketplace,
-        unnest(@job_ids::text[]) AS job_id,
-        unnest(@posting_places::tid[]) AS posting_place,
-        unnest(@cached_ats::timestamptz[]) AS cached_at,
+        unnest(@places::tid[]) AS place,
+        unnest(@written_by::xid[]) AS written_by,
         unnest(@amounts::bigint[]) AS amount_cents,
-        unnest(@states::text[]) AS delivery_state
+        unnest(@need_approval::boolean[]) AS needs_approval
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
+    SELECT postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
     FROM postings
-    WHERE postings.ctid = a.posting_place
-        AND postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    WHERE postings.ctid = a.place AND postings.xmin = a.written_by
     LIMIT 1
 ) AS p
-ORDER BY a.marketplace, a.job_id
+ORDER BY p.marketplace, p.job_id
 ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING;
 
 -- name: DropTaken :exec

@@ -200,55 +200,49 @@ INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
 SELECT
-    a.id, a.marketplace, a.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-    $1::uuid, 'place', a.delivery_state,
-    CASE WHEN a.delivery_state = 'pending' THEN $2::timestamptz END, $2, $2
+    a.id, p.marketplace, p.job_id, a.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    $1::uuid, 'place', CASE WHEN a.needs_approval THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT a.needs_approval THEN $2::timestamptz END, $2, $2
 FROM (
     SELECT
         unnest($3::uuid[]) AS id,
-        unnest($4::text[]) AS marketplace,
-        unnest($5::text[]) AS job_id,
-        unnest($6::tid[]) AS posting_place,
-        unnest($7::timestamptz[]) AS cached_at,
-        unnest($8::bigint[]) AS amount_cents,
-        unnest($9::text[]) AS delivery_state
+        unnest($4::tid[]) AS place,
+        unnest($5::xid[]) AS written_by,
+        unnest($6::bigint[]) AS amount_cents,
+        unnest($7::boolean[]) AS needs_approval
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
+    SELECT postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
     FROM postings
-    WHERE postings.ctid = a.posting_place
-        AND postings.marketplace = a.marketplace AND postings.job_id = a.job_id AND postings.cached_at = a.cached_at
+    WHERE postings.ctid = a.place AND postings.xmin = a.written_by
     LIMIT 1
 ) AS p
-ORDER BY a.marketplace, a.job_id
+ORDER BY p.marketplace, p.job_id
 ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
 `
 
 type InsertBidsParams struct {
-	RunID         *uuid.UUID   `json:"run_id"`
-	JudgedAt      time.Time    `json:"judged_at"`
-	IDs           []uuid.UUID  `json:"ids"`
-	Marketplaces  []string     `json:"marketplaces"`
-	JobIDs        []string     `json:"job_ids"`
-	PostingPlaces []pgtype.TID `json:"posting_places"`
-	CachedAts     []time.Time  `json:"cached_ats"`
-	Amounts       []int64      `json:"amounts"`
-	States        []string     `json:"states"`
+	RunID        *uuid.UUID   `json:"run_id"`
+	JudgedAt     time.Time    `json:"judged_at"`
+	IDs          []uuid.UUID  `json:"ids"`
+	Places       []pgtype.TID `json:"places"`
+	WrittenBy    []uint32     `json:"written_by"`
+	Amounts      []int64      `json:"amounts"`
+	NeedApproval []bool       `json:"need_approval"`
 }
 
-// Inserts the bids, each owing its place from birth. A posting refreshed since it was judged is
-// no longer where it was, and left alone: it is judged again.
+// Inserts the bids, each owing its place from birth, on the very content that was judged: its
+// place and who wrote it name one version of a posting. One refreshed since is left alone, and
+// judged again.
 func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, InsertBids,
 		arg.RunID,
 		arg.JudgedAt,
 		arg.IDs,
-		arg.Marketplaces,
-		arg.JobIDs,
-		arg.PostingPlaces,
-		arg.CachedAts,
+		arg.Places,
+		arg.WrittenBy,
 		arg.Amounts,
-		arg.States,
+		arg.NeedApproval,
 	)
 	if err != nil {
 		return 0, err
@@ -286,11 +280,9 @@ func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesPara
 }
 
 const Judge = `-- name: Judge :many
-WITH clock AS MATERIALIZED (
-    SELECT coalesce($8::timestamptz, clock_timestamp()) AS now
-)
 SELECT
-    k.number::integer AS number,
+    coalesce(k.number, 0)::integer AS number,
+    k.candidate,
     clock.now::timestamptz AS judged_at,
     (CASE
         WHEN coalesce(k.refreshed, p.cached_at) IS NULL THEN 'unknown'
@@ -301,32 +293,30 @@ SELECT
         WHEN greatest(k.refreshed, p.cached_at) < clock.now - $3::interval THEN 'stale'
         ELSE ''
     END)::text AS outcome,
-    coalesce(live.id::text, '')::text AS live_bid_id,
+    coalesce(live.id, '00000000-0000-0000-0000-000000000000')::uuid AS live_bid_id,
     coalesce(past.status, '')::text AS ended_status,
     coalesce(p.cached_at, '0001-01-01 00:00Z')::timestamptz AS cached_at,
     p.budget_min_cents,
     p.budget_max_cents,
     p.bid_amount_cents,
     coalesce(p.currency, '')::text AS currency,
-    p.ctid AS posting_place
-FROM clock
+    p.ctid AS place,
+    coalesce(p.xmin, '0')::xid AS written_by
+FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
-        unnest($4::integer[]) AS number,
-        unnest($5::text[]) AS marketplace,
-        unnest($6::text[]) AS job_id,
-        nullif(unnest($7::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
+        unnest($5::integer[]) AS number,
+        NULL::tid AS candidate,
+        unnest($6::text[]) AS marketplace,
+        unnest($7::text[]) AS job_id,
+        nullif(unnest($8::timestamptz[]), '0001-01-01 00:00Z') AS refreshed
     UNION ALL
-    SELECT taken.number - 1, queued.marketplace, queued.job_id, NULL
-    FROM unnest(nullif(current_setting('bidder.taken', true), '')::tid[]) WITH ORDINALITY AS taken(place, number)
-    CROSS JOIN LATERAL (
-        SELECT c.marketplace, c.job_id FROM candidates AS c
-        WHERE c.ctid = taken.place
-        LIMIT 1
-    ) AS queued
+    SELECT NULL, c.ctid, c.marketplace, c.job_id, NULL
+    FROM candidates AS c
+    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.ctid, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -350,32 +340,34 @@ type JudgeParams struct {
 	WithdrawnIsClosed bool          `json:"withdrawn_is_closed"`
 	RebidWindow       time.Duration `json:"rebid_window"`
 	PostingTTL        time.Duration `json:"posting_ttl"`
+	Now               *time.Time    `json:"now"`
 	Numbers           []int32       `json:"numbers"`
 	Marketplaces      []string      `json:"marketplaces"`
 	JobIDs            []string      `json:"job_ids"`
 	Refreshed         []time.Time   `json:"refreshed"`
-	Now               *time.Time    `json:"now"`
 }
 
 type JudgeRow struct {
 	Number         int32      `json:"number"`
+	Candidate      pgtype.TID `json:"candidate"`
 	JudgedAt       time.Time  `json:"judged_at"`
 	Outcome        string     `json:"outcome"`
-	LiveBidID      string     `json:"live_bid_id"`
+	LiveBidID      uuid.UUID  `json:"live_bid_id"`
 	EndedStatus    string     `json:"ended_status"`
 	CachedAt       time.Time  `json:"cached_at"`
 	BudgetMinCents *int64     `json:"budget_min_cents"`
 	BudgetMaxCents *int64     `json:"budget_max_cents"`
 	BidAmountCents *int64     `json:"bid_amount_cents"`
 	Currency       string     `json:"currency"`
-	PostingPlace   pgtype.TID `json:"-"`
+	Place          pgtype.TID `json:"-"`
+	WrittenBy      uint32     `json:"written_by"`
 }
 
 // What stands against a bid on each posting, by one reading of the clock: the first that
 // applies of unknown, duplicate, closed, recent and stale, or nothing (”). A statement
 // of its own after the lock, so that its snapshot sees what the last holder committed.
-// The postings are those of the keys, and of the candidates that TakeCandidates has taken
-// in the same transaction, numbered as it answered them.
+// The postings are those of the keys, by their numbers, and of the candidates that
+// TakeCandidates has taken in the same transaction, by where they lie.
 //
 // Also the whole of a dry run: refreshed holds what a file says cached_at would become.
 func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error) {
@@ -383,11 +375,11 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 		arg.WithdrawnIsClosed,
 		arg.RebidWindow,
 		arg.PostingTTL,
+		arg.Now,
 		arg.Numbers,
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.Refreshed,
-		arg.Now,
 	)
 	if err != nil {
 		return nil, err
@@ -398,6 +390,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 		var i JudgeRow
 		if err := rows.Scan(
 			&i.Number,
+			&i.Candidate,
 			&i.JudgedAt,
 			&i.Outcome,
 			&i.LiveBidID,
@@ -407,7 +400,8 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.BudgetMaxCents,
 			&i.BidAmountCents,
 			&i.Currency,
-			&i.PostingPlace,
+			&i.Place,
+			&i.WrittenBy,
 		); err != nil {
 			return nil, err
 		}
@@ -459,7 +453,8 @@ func (q *Queries) LockPostings(ctx context.Context, marketplaces []string, jobID
 
 const PostingContents = `-- name: PostingContents :many
 SELECT
-    k.number::integer AS number,
+    k.marketplace::text AS marketplace,
+    k.job_id::text AS job_id,
     p.title,
     coalesce(p.url, '')::text AS url,
     coalesce(p.pricing, '')::text AS pricing,
@@ -469,27 +464,18 @@ SELECT
     p.bid_period_days,
     (CASE WHEN $1::boolean THEN p.description ELSE '' END)::text AS description
 FROM (
-    SELECT
-        unnest($2::integer[]) AS number,
-        unnest($3::text[]) AS marketplace,
-        unnest($4::text[]) AS job_id
+    SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id
 ) AS k
 CROSS JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid FROM postings
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p
 `
 
-type PostingContentsParams struct {
-	WithDescription bool     `json:"with_description"`
-	Numbers         []int32  `json:"numbers"`
-	Marketplaces    []string `json:"marketplaces"`
-	JobIDs          []string `json:"job_ids"`
-}
-
 type PostingContentsRow struct {
-	Number        int32      `json:"number"`
+	Marketplace   string     `json:"marketplace"`
+	JobID         string     `json:"job_id"`
 	Title         string     `json:"title"`
 	URL           string     `json:"url"`
 	Pricing       string     `json:"pricing"`
@@ -501,13 +487,8 @@ type PostingContentsRow struct {
 }
 
 // What only the operator's own policy looks at, of postings that nothing else stands against.
-func (q *Queries) PostingContents(ctx context.Context, arg PostingContentsParams) ([]PostingContentsRow, error) {
-	rows, err := q.db.Query(ctx, PostingContents,
-		arg.WithDescription,
-		arg.Numbers,
-		arg.Marketplaces,
-		arg.JobIDs,
-	)
+func (q *Queries) PostingContents(ctx context.Context, withDescription bool, marketplaces []string, jobIDs []string) ([]PostingContentsRow, error) {
+	rows, err := q.db.Query(ctx, PostingContents, withDescription, marketplaces, jobIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -516,7 +497,8 @@ func (q *Queries) PostingContents(ctx context.Context, arg PostingContentsParams
 	for rows.Next() {
 		var i PostingContentsRow
 		if err := rows.Scan(
-			&i.Number,
+			&i.Marketplace,
+			&i.JobID,
 			&i.Title,
 			&i.URL,
 			&i.Pricing,

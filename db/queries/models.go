@@ -131,4 +131,5 @@ type Posting struct {
 	CreatedAt time.Time  `json:"created_at"`
 	UpdatedAt time.Time  `json:"updated_at"`
 	Ctid      pgtype.TID `json:"-"`
+	Xmin      uint32     `json:"xmin"`
 }

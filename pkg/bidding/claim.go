@@ -80,17 +80,20 @@ type batch struct {
 	// exact: it takes from no shares of caps, but from the whole.
 	exact    bool
 	spending spending
-	// taken is, for each candidate as TakeCandidates answered it, its place in attempts, or -1
-	// where it is left to another worker; nil where the attempts were known before.
-	taken []int
+	// taken is which of the attempts is the candidate that lies there; nil where the attempts
+	// were known before.
+	taken map[pgtype.TID]int
 }
 
-// place is where in b.attempts a posting is that Judge has this number for, or -1.
-func (b *batch) place(number int) int {
+// attempt is the one that was judged, or nil where its candidate is left to another worker.
+func (b *batch) attempt(row *queries.JudgeRow) *Attempt {
 	if b.taken == nil {
-		return number
+		return &b.attempts[row.Number]
 	}
-	return b.taken[number]
+	if i, ok := b.taken[row.Candidate]; ok {
+		return &b.attempts[i]
+	}
+	return nil
 }
 
 // take fills in b.attempts and tries their locks; it is the first statement of the claim, and is
@@ -230,7 +233,11 @@ func (c *Claimer) look(
 		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL, Now: c.now,
 	}
 	if b.taken == nil {
-		params.Numbers, params.Marketplaces, params.JobIDs = numbered(b.attempts, all)
+		params.Marketplaces, params.JobIDs = keyArrays(b.attempts, all)
+		params.Numbers = make([]int32, len(b.attempts))
+		for i := range params.Numbers {
+			params.Numbers[i] = int32(i)
+		}
 	}
 	if refreshed != nil {
 		params.Refreshed = make([]time.Time, len(b.attempts)) // the zero time stands for none
@@ -250,60 +257,68 @@ func (c *Claimer) look(
 func (c *Claimer) judge(
 	ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow, refreshed map[posting.Key]posting.Posting,
 ) (judgedAt time.Time, err error) {
-	postings := make([]posting.Posting, len(b.attempts))
-	for _, row := range found {
-		i := b.place(int(row.Number))
+	for i := range found {
+		row := &found[i]
 		judgedAt = row.JudgedAt
-		if i < 0 || !open(&b.attempts[i]) {
+		a := b.attempt(row)
+		if a == nil || !open(a) {
 			continue
 		}
-		a, p := &b.attempts[i], &postings[i]
-		a.Outcome, a.CachedAt, a.Currency, a.postingPlace = Outcome(row.Outcome), row.CachedAt, row.Currency, row.PostingPlace
+		a.Outcome, a.CachedAt, a.Currency, a.judged = Outcome(row.Outcome), row.CachedAt, row.Currency, version{row.Place, row.WrittenBy}
+		if newer := refreshed[a.Key]; newer.CachedAt.After(row.CachedAt) {
+			a.CachedAt, a.Currency = newer.CachedAt, newer.Currency
+		}
 		switch a.Outcome {
 		case Duplicate:
-			a.ExistingBidID = uuid.MustParse(row.LiveBidID)
+			a.ExistingBidID = row.LiveBidID
 		case Closed:
 			a.Detail = strings.ToLower(row.EndedStatus)
 		}
-		*p = posting.Posting{
-			Key: a.Key, CachedAt: row.CachedAt, Currency: row.Currency,
-			BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents, Bid: &posting.Bid{AmountCents: row.BidAmountCents},
-		}
 	}
-	if err := c.readContents(ctx, q, b, postings); err != nil {
+	contents, err := c.readContents(ctx, q, b)
+	if err != nil {
 		return time.Time{}, err
 	}
-	for i := range b.attempts {
-		a, p := &b.attempts[i], postings[i]
-		if newer, ok := refreshed[a.Key]; ok && newer.CachedAt.After(p.CachedAt) {
-			p, a.CachedAt, a.Currency = newer, newer.CachedAt, newer.Currency
+	wanted := make([]posting.Bid, len(found))
+	for i := range found {
+		row := &found[i]
+		a := b.attempt(row)
+		if a == nil || !open(a) {
+			continue
 		}
-		if open(a) {
-			c.apply(ctx, a, p, b.amountCents, judgedAt)
+		wanted[i].AmountCents = row.BidAmountCents
+		p := posting.Posting{
+			Key: a.Key, CachedAt: row.CachedAt, Currency: row.Currency,
+			BudgetMinCents: row.BudgetMinCents, BudgetMaxCents: row.BudgetMaxCents, Bid: &wanted[i],
 		}
+		if content, read := contents[a.Key]; read {
+			p.Title, p.Description, p.URL, p.Pricing, p.Skills = content.Title, content.Description, content.URL, content.Pricing, content.Skills
+			p.PostedAt, p.Deadline, p.Bid.PeriodDays = content.PostedAt, content.Deadline, content.BidPeriodDays
+		}
+		if newer := refreshed[a.Key]; newer.CachedAt.After(row.CachedAt) {
+			p = newer
+		}
+		c.apply(ctx, a, p, b.amountCents, judgedAt)
 	}
 	return judgedAt, nil
 }
 
-// readContents adds what only the operator's own policy looks at, if it does, to the postings
+// readContents reads what only the operator's own policy looks at, if it does, of the postings
 // that nothing else stands against.
-func (c *Claimer) readContents(ctx context.Context, q *queries.Queries, b *batch, postings []posting.Posting) error {
+func (c *Claimer) readContents(ctx context.Context, q *queries.Queries, b *batch) (map[posting.Key]queries.PostingContentsRow, error) {
 	if !c.rules.Reads.Content {
-		return nil
+		return nil, nil
 	}
-	numbers, marketplaces, jobIDs := numbered(b.attempts, open)
-	rows, err := q.PostingContents(ctx, queries.PostingContentsParams{
-		WithDescription: c.rules.Reads.Description, Numbers: numbers, Marketplaces: marketplaces, JobIDs: jobIDs,
-	})
+	marketplaces, jobIDs := keyArrays(b.attempts, open)
+	rows, err := q.PostingContents(ctx, c.rules.Reads.Description, marketplaces, jobIDs)
 	if err != nil {
-		return fmt.Errorf("read %d postings: %w", len(jobIDs), err)
+		return nil, fmt.Errorf("read %d postings: %w", len(jobIDs), err)
 	}
+	contents := make(map[posting.Key]queries.PostingContentsRow, len(rows))
 	for _, row := range rows {
-		p := &postings[row.Number]
-		p.Title, p.Description, p.URL, p.Pricing, p.Skills = row.Title, row.Description, row.URL, row.Pricing, row.Skills
-		p.PostedAt, p.Deadline, p.Bid.PeriodDays = row.PostedAt, row.Deadline, row.BidPeriodDays
+		contents[posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}] = row
 	}
-	return nil
+	return contents, nil
 }
 
 func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amountCents *int64, now time.Time) {
@@ -330,23 +345,17 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	n := len(b.attempts)
 	params := queries.InsertBidsParams{
 		RunID: c.runID, JudgedAt: judgedAt,
-		IDs: make([]uuid.UUID, 0, n), Marketplaces: make([]string, 0, n), JobIDs: make([]string, 0, n),
-		PostingPlaces: make([]pgtype.TID, 0, n), CachedAts: make([]time.Time, 0, n), Amounts: make([]int64, 0, n), States: make([]string, 0, n),
+		IDs: make([]uuid.UUID, 0, n), Places: make([]pgtype.TID, 0, n), WrittenBy: make([]uint32, 0, n),
+		Amounts: make([]int64, 0, n), NeedApproval: make([]bool, 0, n),
 	}
 	for i := range b.attempts {
 		if a := &b.attempts[i]; a.Outcome == Claimed {
 			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
-			state := "pending"
-			if a.needsApproval {
-				state = "awaiting_approval"
-			}
 			params.IDs = append(params.IDs, a.BidID)
-			params.Marketplaces = append(params.Marketplaces, a.Key.Marketplace)
-			params.JobIDs = append(params.JobIDs, a.Key.JobID)
-			params.PostingPlaces = append(params.PostingPlaces, a.postingPlace)
-			params.CachedAts = append(params.CachedAts, a.CachedAt)
+			params.Places = append(params.Places, a.judged.place)
+			params.WrittenBy = append(params.WrittenBy, a.judged.writtenBy)
 			params.Amounts = append(params.Amounts, a.AmountCents)
-			params.States = append(params.States, state)
+			params.NeedApproval = append(params.NeedApproval, a.needsApproval)
 		}
 	}
 	if len(params.IDs) == 0 {
@@ -467,22 +476,9 @@ func open(a *Attempt) bool      { return a.Outcome == "" }
 func outrun(a *Attempt) bool    { return a.Outcome == Locked && a.held }
 func undecided(a *Attempt) bool { return !a.Decided() }
 
-// numbered are the attempts that match: their places in the batch, and their keys.
-func numbered(attempts []Attempt, match func(*Attempt) bool) (numbers []int32, marketplaces, jobIDs []string) {
-	n := len(attempts)
-	numbers, marketplaces, jobIDs = make([]int32, 0, n), make([]string, 0, n), make([]string, 0, n)
-	for i := range attempts {
-		if match(&attempts[i]) {
-			numbers = append(numbers, int32(i))
-			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)
-			jobIDs = append(jobIDs, attempts[i].Key.JobID)
-		}
-	}
-	return numbers, marketplaces, jobIDs
-}
-
 // keyArrays are the keys of the attempts that match, as the arrays that statements take.
 func keyArrays(attempts []Attempt, match func(*Attempt) bool) (marketplaces, jobIDs []string) {
+	marketplaces, jobIDs = make([]string, 0, len(attempts)), make([]string, 0, len(attempts))
 	for i := range attempts {
 		if match(&attempts[i]) {
 			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)

@@ -98,7 +98,13 @@ type Attempt struct {
 	waits         bool       // for room under a cap
 	queuedAt      time.Time  // cached_at of the candidate that a pass took
 	place         pgtype.TID // where that candidate lies, in the transaction that took it
-	postingPlace  pgtype.TID // where the content lies that was judged
+	judged        version    // the content that was judged
+}
+
+// version names one version of a posting: another one at the same place has another writer.
+type version struct {
+	place     pgtype.TID
+	writtenBy uint32 // transaction
 }
 
 // Decided says whether the outcome is final for this content of the posting: it need not

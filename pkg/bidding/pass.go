@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/db"
@@ -246,7 +247,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		}
 		*taken = len(rows)
 		key := func(i int) posting.Key { return posting.Key{Marketplace: rows[i].Marketplace, JobID: rows[i].JobID} }
-		b.taken = make([]int, len(rows))
+		b.taken = make(map[pgtype.TID]int, len(rows))
 		order := make([]int, len(rows))
 		for i := range order {
 			order[i] = i
@@ -265,10 +266,9 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 				nearest = row.NotBefore
 			}
 			if p.broken[key(i)] {
-				b.taken[i] = -1
 				continue
 			}
-			b.taken[i] = len(b.attempts)
+			b.taken[row.Place] = len(b.attempts)
 			a := Attempt{Key: key(i), queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			a.place = row.Place

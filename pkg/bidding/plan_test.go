@@ -54,8 +54,7 @@ func TestGenericPlans(t *testing.T) {
 			if _, err := q.ReconsiderPostings(t.Context(), postingTTL); err != nil {
 				return err
 			}
-			contents := queries.PostingContentsParams{Numbers: []int32{0}, Marketplaces: []string{keys[0].Marketplace}, JobIDs: []string{keys[0].JobID}}
-			if _, err := q.PostingContents(t.Context(), contents); err != nil {
+			if _, err := q.PostingContents(t.Context(), false, []string{keys[0].Marketplace}, []string{keys[0].JobID}); err != nil {
 				return err
 			}
 			_, err := q.DueCandidates(t.Context(), queries.DueCandidatesParams{PostingTTL: postingTTL, Reconsider: true, Page: 10})

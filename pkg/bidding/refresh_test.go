@@ -127,7 +127,7 @@ func scenarioPlaceReused(t *testing.T, f *fixture) error {
 		if rewrite != nil {
 			sql = rewrite(sql)
 		}
-		return strings.Replace(sql, "= a.posting_place", "= (SELECT o.ctid FROM postings AS o)", 1)
+		return strings.Replace(sql, "= a.place", "= (SELECT o.ctid FROM postings AS o)", 1)
 	}
 	for other, cachedAt := range map[posting.Key]time.Time{
 		judged: noon().Add(time.Second), {Marketplace: "guru", JobID: judged.JobID}: noon(), {Marketplace: judged.Marketplace, JobID: "other"}: noon(),
