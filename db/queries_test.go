@@ -54,6 +54,8 @@ func argument(t *testing.T, kind reflect.Type, round int) reflect.Value {
 		made.SetString("a")
 	case reflect.Int16, reflect.Int32, reflect.Int64: // durations too
 		made.SetInt(1)
+	case reflect.Uint32:
+		made.SetUint(1)
 	case reflect.Bool:
 		made.SetBool(round%2 == 1)
 	case reflect.Slice:
@@ -85,8 +87,6 @@ func particular(argument any) {
 		p.Currencies, p.Pricings = []string{"USD", "EUR"}, []string{"", "fixed"}
 	case *queries.HearCallbackParams:
 		p.Marketplace, p.WebhookID = "upwork", "msg-2"
-	case *queries.InsertBidsParams:
-		p.States = []string{"pending", "awaiting_approval"}
 	case *queries.LockSpendingParams:
 		p.Caps, p.Currencies = []string{"bids_per_day", "live_bids"}, []string{"", ""}
 	case *queries.CutSpendingParams:

@@ -49,8 +49,8 @@ type Beginner interface {
 }
 
 // Tx is a READ COMMITTED transaction under limits. It begins right before its first statement, with
-// BEGIN and the limits in one message. That statement has one of its own: to prepare it may wait for a
-// table's lock, which is bounded only once the limits hold. A Tx is not safe for concurrent use.
+// BEGIN and the limits in one message; what [Tx.Together] runs first goes with them. A Tx is not safe
+// for concurrent use.
 type Tx struct {
 	pool   Beginner
 	limits Limits
@@ -94,47 +94,60 @@ type noRow struct{ err error }
 
 func (r noRow) Scan(...any) error { return r.err }
 
-// Together runs the statements of fn in one message. fn is called twice: to send them, where they
-// answer nothing, and to read what they answered.
+// Together runs the statements of fn in one message, and with BEGIN and the limits where they are the
+// first. fn is called twice: to send them, where they answer nothing, and to read what they answered.
+//
+// What a connection has not prepared before it prepares in a message of its own, and so before BEGIN:
+// there only ctx bounds how long first statements wait for a table that somebody has locked.
 func (t *Tx) Together(ctx context.Context, fn func(q *queries.Queries) error) error {
-	if err := t.begin(ctx); err != nil {
-		return err
+	if t.failed != nil {
+		return t.failed
 	}
+	first := t.begun == nil
 	batch := &pgx.Batch{}
+	if first {
+		batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+		_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
+	}
 	if err := fn(queries.New(sending{batch})); err != nil {
 		return err
 	}
-	results := t.begun.SendBatch(ctx, batch)
-	err := fn(queries.New(reading{results}))
+	var results pgx.BatchResults
+	if first {
+		results = t.pool.SendBatch(ctx, batch)
+		t.begun = results.Tx()
+		t.failed = asked(ctx, results)
+	} else {
+		results = t.begun.SendBatch(ctx, batch)
+	}
+	err := t.failed
+	if err == nil {
+		err = fn(queries.New(reading{results}))
+	}
 	if closing := results.Close(); err == nil {
 		err = closing
+	}
+	if t.failed != nil { // nothing of the transaction is left, whoever ignores it
+		t.Rollback(ctx)
 	}
 	return err
 }
 
-// begin sends BEGIN and the limits, once. Where that fails nothing of the transaction is left,
-// whoever ignores it.
+// begin sends BEGIN and the limits, once. A statement by itself has a message of its own after them,
+// so that also what it waits for to be prepared is bounded.
 func (t *Tx) begin(ctx context.Context) error {
 	if t.begun != nil {
 		return t.failed
 	}
-	batch := &pgx.Batch{}
-	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
-	results := t.pool.SendBatch(ctx, batch)
-	t.begun = results.Tx()
+	return t.Together(ctx, func(*queries.Queries) error { return nil })
+}
+
+// asked reads whether the transaction began as it was asked to.
+func asked(ctx context.Context, results pgx.BatchResults) error {
 	if _, err := results.Exec(); err != nil {
-		t.failed = fmt.Errorf("begin: %w", err)
-	} else {
-		t.failed = isolated(queries.New(reading{results}).SetLimits(ctx, queries.SetLimitsParams{}))
+		return fmt.Errorf("begin: %w", err)
 	}
-	if closing := results.Close(); t.failed == nil && closing != nil {
-		t.failed = fmt.Errorf("begin: %w", closing)
-	}
-	if t.failed != nil {
-		t.Rollback(ctx)
-	}
-	return t.failed
+	return isolated(queries.New(reading{results}).SetLimits(ctx, queries.SetLimitsParams{}))
 }
 
 // isolated says whether the server did as it was told.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -288,6 +289,12 @@ func firstStatements() map[string]func(ctx context.Context, tx *db.Tx, sql strin
 		"QueryRow": func(ctx context.Context, tx *db.Tx, sql string) error {
 			var n int
 			return tx.QueryRow(ctx, sql).Scan(&n)
+		},
+		"Together": func(ctx context.Context, tx *db.Tx, _ string) error {
+			return tx.Together(ctx, func(q *queries.Queries) error {
+				_, err := q.StartRun(ctx, queries.StartRunParams{ID: uuid.New(), Kind: "run"})
+				return err
+			})
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/embedded"
+	"github.com/arbitrageai/bidder/pkg/policy"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
@@ -356,14 +358,23 @@ func (s *session) writeLimits() db.Limits {
 
 // rules are what claims check, from the configuration.
 func (s *session) rules() bidding.Rules {
+	named, unnamed := make(map[string]*config.Marketplace, len(s.Marketplaces)), s.Marketplace("")
+	for name, m := range s.Marketplaces {
+		named[name] = &m
+	}
+	of := func(marketplace string) *config.Marketplace { return cmp.Or(named[marketplace], &unnamed) }
 	return bidding.Rules{
 		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow, Reads: s.Reads(),
 		Policy: bidding.Budget{
-			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents, Expressions: s.Expressions,
-			SwitchedOff:   func(marketplace string) bool { return s.Handler(marketplace) == config.HandlerNone },
-			NeedsApproval: func(marketplace string) bool { return s.Marketplace(marketplace).Approval == config.ApprovalRequired },
+			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
+			Expressions: func(marketplace string) (*policy.Eligible, *policy.Amount) {
+				m := of(marketplace)
+				return m.Eligible, m.Amount
+			},
+			SwitchedOff:   func(marketplace string) bool { return of(marketplace).Handler == config.HandlerNone },
+			NeedsApproval: func(marketplace string) bool { return of(marketplace).Approval == config.ApprovalRequired },
 		}.Decide,
-		Caps: func(marketplace string) bidding.Caps { return bidding.Caps(s.Marketplace(marketplace).Caps) },
+		Caps: func(marketplace string) bidding.Caps { return bidding.Caps(of(marketplace).Caps) },
 	}
 }
 

@@ -275,9 +275,11 @@ func (c *Claimer) judge(
 			a.Detail = strings.ToLower(row.EndedStatus)
 		}
 	}
-	contents, err := c.readContents(ctx, q, b)
-	if err != nil {
-		return time.Time{}, err
+	var contents map[posting.Key]queries.PostingContentsRow
+	if c.rules.Reads.Content {
+		if contents, err = c.readContents(ctx, q, b); err != nil {
+			return time.Time{}, err
+		}
 	}
 	wanted := make([]posting.Bid, len(found))
 	for i := range found {
@@ -303,12 +305,9 @@ func (c *Claimer) judge(
 	return judgedAt, nil
 }
 
-// readContents reads what only the operator's own policy looks at, if it does, of the postings
-// that nothing else stands against.
+// readContents reads what only the operator's own policy looks at, of the postings that nothing
+// else stands against.
 func (c *Claimer) readContents(ctx context.Context, q *queries.Queries, b *batch) (map[posting.Key]queries.PostingContentsRow, error) {
-	if !c.rules.Reads.Content {
-		return nil, nil
-	}
 	marketplaces, jobIDs := keyArrays(b.attempts, open)
 	rows, err := q.PostingContents(ctx, c.rules.Reads.Description, marketplaces, jobIDs)
 	if err != nil {

@@ -29,13 +29,6 @@ func (c Config) Deciding(marketplace, key string) (string, Origin) {
 	return key, c.origins[key]
 }
 
-// Expressions returns what is written for a marketplace, whose name must be in normal form;
-// each is nil where that is nothing.
-func (c Config) Expressions(marketplace string) (*policy.Eligible, *policy.Amount) {
-	m := c.Marketplace(marketplace)
-	return m.Eligible, m.Amount
-}
-
 // Reads are the parts of a posting that any of the expressions looks at.
 func (c Config) Reads() policy.Reads {
 	var reads policy.Reads

@@ -31,7 +31,8 @@ marketplaces:
 		{"unnamed", `posting.title != ""`, `money("5")`, "eligible", "amount", "bidder.yaml:2:11", "bidder.yaml:3:9"},
 	}
 	for _, tt := range tests {
-		eligible, amount := cfg.Expressions(tt.marketplace)
+		m := cfg.Marketplace(tt.marketplace)
+		eligible, amount := m.Eligible, m.Amount
 		if eligible.String() != tt.eligible || amount.String() != tt.amount {
 			t.Errorf("%s: got %q and %q", tt.marketplace, eligible, amount)
 		}
@@ -47,8 +48,8 @@ marketplaces:
 	}
 
 	none := load(t, source(" "))
-	if eligible, amount := none.Expressions("upwork"); eligible != nil || amount != nil || none.Reads() != (policy.Reads{}) {
-		t.Errorf("got %v, %v and %+v without any", eligible, amount, none.Reads())
+	if m := none.Marketplace("upwork"); m.Eligible != nil || m.Amount != nil || none.Reads() != (policy.Reads{}) {
+		t.Errorf("got %v, %v and %+v without any", m.Eligible, m.Amount, none.Reads())
 	}
 }
 

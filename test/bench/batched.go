@@ -37,10 +37,6 @@ func (b *bench) onFresh(ctx context.Context, conns, n int, queued bool, work fun
 	if err := errors.Join(d.seed(ctx, 0, n, queued), d.settle(ctx)); err != nil {
 		return sample{}, err
 	}
-	before, err := d.costs(ctx)
-	if err != nil {
-		return sample{}, err
-	}
 	s, err := work(d)
-	return s, errors.Join(err, d.spent(ctx, &s, before), d.claimed(ctx, n))
+	return s, errors.Join(err, d.claimed(ctx, n))
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -29,7 +30,7 @@ type sizes struct {
 
 func full() sizes {
 	return sizes{
-		batched: 60_000, single: 30_000, contended: 8_000, peers: 20_000, processes: 100_000,
+		batched: 200_000, single: 30_000, contended: 8_000, peers: 20_000, processes: 100_000,
 		history: 5_000_000, decided: 1_000_000, live: 1_000_000, claims: 60_000, ingest: 1_000_000,
 		deliveries: 6_000, starts: 20, life: 6_000, partitioned: 500_000, soak: 600,
 	}
@@ -44,6 +45,7 @@ func quick() sizes {
 }
 
 func main() {
+	debug.SetGCPercent(400) // as the program does, here for all ways alike
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx)
 	stop()
