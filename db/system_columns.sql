@@ -2,3 +2,4 @@
 ALTER TABLE candidates ADD COLUMN ctid tid NOT NULL;
 ALTER TABLE postings ADD COLUMN ctid tid NOT NULL;
 ALTER TABLE postings ADD COLUMN xmin xid NOT NULL;
+ALTER TABLE postings ADD COLUMN tableoid oid NOT NULL;

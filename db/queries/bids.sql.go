@@ -241,7 +241,7 @@ func (q *Queries) GetCandidate(ctx context.Context, marketplace string, jobID st
 }
 
 const GetPosting = `-- name: GetPosting :one
-SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin FROM postings WHERE marketplace = $1 AND job_id = $2
+SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin, tableoid FROM postings WHERE marketplace = $1 AND job_id = $2
 `
 
 func (q *Queries) GetPosting(ctx context.Context, marketplace string, jobID string) (Posting, error) {
@@ -269,6 +269,7 @@ func (q *Queries) GetPosting(ctx context.Context, marketplace string, jobID stri
 		&i.UpdatedAt,
 		&i.Ctid,
 		&i.Xmin,
+		&i.Tableoid,
 	)
 	return i, err
 }

@@ -72,6 +72,7 @@ SELECT
     p.budget_max_cents,
     p.bid_amount_cents,
     coalesce(p.currency, '')::text AS currency,
+    coalesce(p.tableoid, 0)::oid AS in_table,
     p.ctid AS place,
     coalesce(p.xmin, '0')::xid AS written_by
 FROM (SELECT coalesce(sqlc.narg('now')::timestamptz, statement_timestamp()) AS now) AS clock
@@ -88,7 +89,7 @@ CROSS JOIN (
     WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.tableoid, postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -130,9 +131,9 @@ CROSS JOIN LATERAL (
 ) AS p;
 
 -- name: InsertBids :execrows
--- Inserts the bids, each owing its place from birth, on the very content that was judged: its
--- place and who wrote it name one version of a posting. One refreshed since is left alone, and
--- judged again.
+-- Inserts the bids, each owing its place from birth, on the very content that was judged: the
+-- table (one of several, were they partitions), the place in it and who wrote it name one version
+-- of a posting. One refreshed since is left alone, and judged again.
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
@@ -143,6 +144,7 @@ SELECT
 FROM (
     SELECT
         unnest(@ids::uuid[]) AS id,
+        unnest(@in_tables::oid[]) AS in_table,
         unnest(@places::tid[]) AS place,
         unnest(@written_by::xid[]) AS written_by,
         unnest(@amounts::bigint[]) AS amount_cents,
@@ -151,7 +153,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
     FROM postings
-    WHERE postings.ctid = a.place AND postings.xmin = a.written_by
+    WHERE postings.ctid = a.place AND postings.xmin = a.written_by AND postings.tableoid = a.in_table
     LIMIT 1
 ) AS p
 ORDER BY p.marketplace, p.job_id

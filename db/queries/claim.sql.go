@@ -206,15 +206,16 @@ SELECT
 FROM (
     SELECT
         unnest($3::uuid[]) AS id,
-        unnest($4::tid[]) AS place,
-        unnest($5::xid[]) AS written_by,
-        unnest($6::bigint[]) AS amount_cents,
-        unnest($7::boolean[]) AS needs_approval
+        unnest($4::oid[]) AS in_table,
+        unnest($5::tid[]) AS place,
+        unnest($6::xid[]) AS written_by,
+        unnest($7::bigint[]) AS amount_cents,
+        unnest($8::boolean[]) AS needs_approval
 ) AS a
 CROSS JOIN LATERAL (
     SELECT postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal
     FROM postings
-    WHERE postings.ctid = a.place AND postings.xmin = a.written_by
+    WHERE postings.ctid = a.place AND postings.xmin = a.written_by AND postings.tableoid = a.in_table
     LIMIT 1
 ) AS p
 ORDER BY p.marketplace, p.job_id
@@ -225,20 +226,22 @@ type InsertBidsParams struct {
 	RunID        *uuid.UUID   `json:"run_id"`
 	JudgedAt     time.Time    `json:"judged_at"`
 	IDs          []uuid.UUID  `json:"ids"`
+	InTables     []uint32     `json:"in_tables"`
 	Places       []pgtype.TID `json:"places"`
 	WrittenBy    []uint32     `json:"written_by"`
 	Amounts      []int64      `json:"amounts"`
 	NeedApproval []bool       `json:"need_approval"`
 }
 
-// Inserts the bids, each owing its place from birth, on the very content that was judged: its
-// place and who wrote it name one version of a posting. One refreshed since is left alone, and
-// judged again.
+// Inserts the bids, each owing its place from birth, on the very content that was judged: the
+// table (one of several, were they partitions), the place in it and who wrote it name one version
+// of a posting. One refreshed since is left alone, and judged again.
 func (q *Queries) InsertBids(ctx context.Context, arg InsertBidsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, InsertBids,
 		arg.RunID,
 		arg.JudgedAt,
 		arg.IDs,
+		arg.InTables,
 		arg.Places,
 		arg.WrittenBy,
 		arg.Amounts,
@@ -300,6 +303,7 @@ SELECT
     p.budget_max_cents,
     p.bid_amount_cents,
     coalesce(p.currency, '')::text AS currency,
+    coalesce(p.tableoid, 0)::oid AS in_table,
     p.ctid AS place,
     coalesce(p.xmin, '0')::xid AS written_by
 FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
@@ -316,7 +320,7 @@ CROSS JOIN (
     WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
+    SELECT postings.tableoid, postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
     FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
@@ -359,6 +363,7 @@ type JudgeRow struct {
 	BudgetMaxCents *int64     `json:"budget_max_cents"`
 	BidAmountCents *int64     `json:"bid_amount_cents"`
 	Currency       string     `json:"currency"`
+	InTable        uint32     `json:"in_table"`
 	Place          pgtype.TID `json:"-"`
 	WrittenBy      uint32     `json:"written_by"`
 }
@@ -400,6 +405,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 			&i.BudgetMaxCents,
 			&i.BidAmountCents,
 			&i.Currency,
+			&i.InTable,
 			&i.Place,
 			&i.WrittenBy,
 		); err != nil {
@@ -467,7 +473,7 @@ FROM (
     SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id
 ) AS k
 CROSS JOIN LATERAL (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin FROM postings
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin, tableoid FROM postings
     WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
     LIMIT 1
 ) AS p

@@ -50,7 +50,7 @@ func (q *Queries) CachedAts(ctx context.Context, marketplaces []string, jobIDs [
 }
 
 const CachedPostings = `-- name: CachedPostings :many
-SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin FROM postings WHERE marketplace = $1 AND job_id = ANY($2::text[])
+SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin, tableoid FROM postings WHERE marketplace = $1 AND job_id = ANY($2::text[])
 `
 
 // What the cache holds of postings, before they are written again.
@@ -85,6 +85,7 @@ func (q *Queries) CachedPostings(ctx context.Context, marketplace string, jobIDs
 			&i.UpdatedAt,
 			&i.Ctid,
 			&i.Xmin,
+			&i.Tableoid,
 		); err != nil {
 			return nil, err
 		}

@@ -132,4 +132,5 @@ type Posting struct {
 	UpdatedAt time.Time  `json:"updated_at"`
 	Ctid      pgtype.TID `json:"-"`
 	Xmin      uint32     `json:"xmin"`
+	Tableoid  uint32     `json:"tableoid"`
 }

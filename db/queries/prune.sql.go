@@ -98,7 +98,7 @@ SELECT
         AND NOT EXISTS (SELECT FROM candidates AS c WHERE c.marketplace = p.marketplace AND c.job_id = p.job_id)
         AND NOT EXISTS (SELECT FROM bids AS b WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE'))::boolean AS prunable
 FROM (
-    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin FROM postings
+    SELECT marketplace, job_id, cached_at, title, description, url, budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes, created_at, updated_at, ctid, xmin, tableoid FROM postings
     WHERE (postings.marketplace, postings.job_id) > ($2::text, $3::text)
     ORDER BY postings.marketplace, postings.job_id
     LIMIT $4::integer

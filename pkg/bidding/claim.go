@@ -264,7 +264,7 @@ func (c *Claimer) judge(
 		if a == nil || !open(a) {
 			continue
 		}
-		a.Outcome, a.CachedAt, a.Currency, a.judged = Outcome(row.Outcome), row.CachedAt, row.Currency, version{row.Place, row.WrittenBy}
+		a.Outcome, a.CachedAt, a.Currency, a.judged = Outcome(row.Outcome), row.CachedAt, row.Currency, version{row.InTable, row.Place, row.WrittenBy}
 		if newer := refreshed[a.Key]; newer.CachedAt.After(row.CachedAt) {
 			a.CachedAt, a.Currency = newer.CachedAt, newer.Currency
 		}
@@ -344,13 +344,14 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 	n := len(b.attempts)
 	params := queries.InsertBidsParams{
 		RunID: c.runID, JudgedAt: judgedAt,
-		IDs: make([]uuid.UUID, 0, n), Places: make([]pgtype.TID, 0, n), WrittenBy: make([]uint32, 0, n),
+		IDs: make([]uuid.UUID, 0, n), InTables: make([]uint32, 0, n), Places: make([]pgtype.TID, 0, n), WrittenBy: make([]uint32, 0, n),
 		Amounts: make([]int64, 0, n), NeedApproval: make([]bool, 0, n),
 	}
 	for i := range b.attempts {
 		if a := &b.attempts[i]; a.Outcome == Claimed {
 			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
 			params.IDs = append(params.IDs, a.BidID)
+			params.InTables = append(params.InTables, a.judged.inTable)
 			params.Places = append(params.Places, a.judged.place)
 			params.WrittenBy = append(params.WrittenBy, a.judged.writtenBy)
 			params.Amounts = append(params.Amounts, a.AmountCents)

@@ -90,6 +90,7 @@ func mutants() []mutant {
 
 		{queries.InsertBids, "postings.ctid = a.place AND ", "", scenarioNeighbours},
 		{queries.InsertBids, " AND postings.xmin = a.written_by", "", scenarioPlaceReused},
+		{queries.InsertBids, " AND postings.tableoid = a.in_table", "", scenarioPartitions},
 		{queries.InsertBids, "ORDER BY p.marketplace, p.job_id", "", scenarioOppositeOrders},
 		{queries.InsertBids, "ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING", "", scenarioRogueCommits},
 

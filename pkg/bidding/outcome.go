@@ -103,6 +103,7 @@ type Attempt struct {
 
 // version names one version of a posting: another one at the same place has another writer.
 type version struct {
+	inTable   uint32
 	place     pgtype.TID
 	writtenBy uint32 // transaction
 }

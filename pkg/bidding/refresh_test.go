@@ -2,6 +2,7 @@ package bidding
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,30 @@ func scenarioPlaceReused(t *testing.T, f *fixture) error {
 		})
 	}
 	return errors.Join(errs...)
+}
+
+// TestPartitions: postings of several partitions lie at the same places, written by the same transaction.
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	if err := scenarioPartitions(t, setup(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func scenarioPartitions(t *testing.T, f *fixture) error {
+	t.Helper()
+	f.exec(t, "CREATE TABLE whole (LIKE postings INCLUDING ALL) PARTITION BY HASH (marketplace, job_id)")
+	f.exec(t, "DROP TABLE postings CASCADE")
+	f.exec(t, "ALTER TABLE whole RENAME TO postings")
+	for part := range 2 {
+		f.exec(t, fmt.Sprintf("CREATE TABLE postings_%d PARTITION OF postings FOR VALUES WITH (MODULUS 2, REMAINDER %d)", part, part))
+	}
+	keys := jobs(20)
+	f.cacheNow(t, keys...)
+	f.exec(t, "UPDATE postings SET bid_proposal = job_id")
+	made, err := tryPass(t.Context(), f.claimer(), PassOptions{})
+	return errors.Join(err, differ("outcomes", outcomes(made), map[Outcome]int{Claimed: len(keys)}),
+		differ("proposals of their own postings", f.count(t, "bids WHERE proposal = job_id"), len(keys)))
 }
 
 // TestRefreshDuringRedo: a batch that is done again one by one holds no candidates.
