@@ -160,7 +160,7 @@ type SchemaState struct {
 
 // ReadSchemaState reads the state of the schema and changes nothing.
 func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error) {
-	q := queries.New(conn)
+	q := queries.New(Once(conn))
 	server, err := q.ServerState(ctx)
 	if err != nil {
 		return SchemaState{}, fmt.Errorf("read the server's state: %w", err)
@@ -178,4 +178,24 @@ func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error
 	}
 	state.Version, state.Dirty = uint(row.Version), row.Dirty //nolint:gosec // a migration number
 	return state, nil
+}
+
+// Once is conn for statements that a process runs once: they are not prepared before they run, which
+// saves a round trip.
+func Once(conn queries.DBTX) queries.DBTX { return once{conn} }
+
+type once struct{ conn queries.DBTX }
+
+func unprepared(args []any) []any { return append([]any{pgx.QueryExecModeExec}, args...) }
+
+func (o once) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return o.conn.Exec(ctx, sql, unprepared(args)...)
+}
+
+func (o once) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return o.conn.Query(ctx, sql, unprepared(args)...)
+}
+
+func (o once) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return o.conn.QueryRow(ctx, sql, unprepared(args)...)
 }

@@ -198,10 +198,10 @@ func settings(cmd *cobra.Command, flags ...string) {
 }
 
 // variables are all settings that are no keys of the file, with their defaults.
-func variables() []config.Setting {
+var variables = sync.OnceValue(func() []config.Setting { //nolint:gochecknoglobals // a constant
 	defaults, _ := config.Load(config.Source{})
 	return slices.DeleteFunc(defaults.Settings(), func(s config.Setting) bool { return s.Name != strings.ToUpper(s.Name) })
-}
+})
 
 // action wraps a command's code: what fails before it is wrong usage.
 func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {

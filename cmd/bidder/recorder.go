@@ -54,7 +54,7 @@ type recorder struct {
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	host, _ := os.Hostname()
 	r := &recorder{id: uuid.Must(uuid.NewV7()), kind: kind, began: time.Now(), pool: s.pool, log: s.log, stopped: make(chan struct{})}
-	started, err := queries.New(s.pool).StartRun(ctx, queries.StartRunParams{
+	started, err := queries.New(db.Once(s.pool)).StartRun(ctx, queries.StartRunParams{
 		ID: r.id, Kind: kind, Host: host, Version: programVersion(), Silence: metrics.Silence,
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	defer func() { r.logEnd(code, time.Since(r.began)) }()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	finishedAt, err := queries.New(r.pool).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
+	finishedAt, err := queries.New(db.Once(r.pool)).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
 	if errors.Is(err, pgx.ErrNoRows) {
 		return time.Time{}, fmt.Errorf("record the end of the run: it was silent for %s, and is counted as killed", metrics.Silence)
 	}

@@ -204,7 +204,7 @@ func (a *app) deliver(ctx context.Context, s *session, recorder *recorder) error
 // tellPauses logs what is not called: a run that has nothing to say would look like one with
 // nothing to do.
 func (s *session) tellPauses(ctx context.Context) error {
-	paused, err := queries.New(s.pool).PausedAccounts(ctx)
+	paused, err := queries.New(db.Once(s.pool)).PausedAccounts(ctx)
 	if err != nil {
 		return fmt.Errorf("list what is paused: %w", err)
 	}

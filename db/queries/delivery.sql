@@ -1,3 +1,13 @@
+-- name: Owing :one
+-- The database's clock, and whether anything at all is owed: mostly nothing is, and then DueAccounts
+-- would take longer to plan than to run.
+SELECT
+    clock_timestamp()::timestamptz AS now,
+    coalesce((
+        SELECT true FROM bids AS b
+        WHERE b.delivery_kind IS NOT NULL
+        ORDER BY b.marketplace, b.account LIMIT 1), false)::boolean AS owing;
+
 -- name: DueAccounts :many
 -- The accounts that are owed something now and may be called. Jumps from account to
 -- account in the index: its cost is the number of accounts, not of bids.

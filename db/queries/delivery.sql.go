@@ -401,6 +401,29 @@ func (q *Queries) LeaseDelivery(ctx context.Context, arg LeaseDeliveryParams) (L
 	return i, err
 }
 
+const Owing = `-- name: Owing :one
+SELECT
+    clock_timestamp()::timestamptz AS now,
+    coalesce((
+        SELECT true FROM bids AS b
+        WHERE b.delivery_kind IS NOT NULL
+        ORDER BY b.marketplace, b.account LIMIT 1), false)::boolean AS owing
+`
+
+type OwingRow struct {
+	Now   time.Time `json:"now"`
+	Owing bool      `json:"owing"`
+}
+
+// The database's clock, and whether anything at all is owed: mostly nothing is, and then DueAccounts
+// would take longer to plan than to run.
+func (q *Queries) Owing(ctx context.Context) (OwingRow, error) {
+	row := q.db.QueryRow(ctx, Owing)
+	var i OwingRow
+	err := row.Scan(&i.Now, &i.Owing)
+	return i, err
+}
+
 const PauseAccount = `-- name: PauseAccount :exec
 INSERT INTO accounts AS a (marketplace, account, paused_at, paused_until, paused_reason, paused_by)
 VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3::interval, $4::text, $5::text)

@@ -92,7 +92,7 @@ WITH finished AS (
 ),
 added AS (
     INSERT INTO run_totals AS t (kind, runs, counters, last_finished_at)
-    SELECT f.kind, 1, add_counters(f.counters, jsonb_build_object('exits', jsonb_build_object(f.exit_code::text, 1))), f.finished_at
+    SELECT f.kind, 1, f.counters || jsonb_build_object('exits', jsonb_build_object(f.exit_code::text, 1)), f.finished_at
     FROM finished AS f
     ON CONFLICT (kind) DO UPDATE
         SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),

@@ -56,7 +56,10 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 	defer cancel()
 	for tries := 1; ; tries++ {
 		tx := db.Begin(c.pool, c.limited())
-		queue, err = queries.New(tx).QueueBounds(ctx)
+		err = tx.Together(ctx, func(q *queries.Queries) (err error) {
+			queue, err = q.QueueBounds(ctx)
+			return err
+		})
 		tx.Rollback(ctx) // nothing was written, and unlike a commit it cannot fail
 		if !isPassing(err) || tries == takeTries {
 			return queue, err

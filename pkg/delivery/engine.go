@@ -67,10 +67,14 @@ type Lease struct {
 // Pass delivers everything that is due when it starts, with so many workers at once. When
 // ctx is cancelled the deliveries under way end first.
 func (e *Engine) Pass(ctx context.Context, workers int) error {
-	dueBy, err := e.q.Now(ctx)
+	look, err := e.q.Owing(ctx)
 	if err != nil {
-		return fmt.Errorf("read the database's clock: %w", err)
+		return fmt.Errorf("look for what is owed: %w", err)
 	}
+	if !look.Owing {
+		return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
+	}
+	dueBy := look.Now
 	accounts, err := e.q.DueAccounts(ctx, dueBy)
 	if err != nil {
 		return fmt.Errorf("list the accounts that are owed something: %w", err)

@@ -59,8 +59,9 @@ func start(ctx context.Context, size sizes) (_ *bench, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for the project: %w", err)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/bidder") // with the project's own dependencies
-	build.Dir = strings.TrimSpace(string(project))
+	// With the project's own dependencies, and as a release is built.
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.program, "./cmd/bidder")
+	build.Dir, build.Env = strings.TrimSpace(string(project)), append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build bidder: %w: %s", err, output)
 	}
