@@ -137,6 +137,22 @@ func TestPassingTrouble(t *testing.T) {
 	}
 }
 
+// TestLockedTable: somebody holds a whole table. The claim gives up, also where its connection has
+// to prepare the statements first, which no limit of the server bounds.
+func TestLockedTable(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cacheNow(t, job("1"))
+	patient := f.claimer()
+	f.limits = Limits{TTL: 300 * time.Millisecond, Statement: 100 * time.Millisecond}
+	other := f.rogue(t, "LOCK TABLE postings")
+	a := attempt(t, f.claimer(), job("1"), AttemptOptions{})
+	want(t, "decided", a.Decided(), false)
+	other.rollback()
+	want(t, "bids", f.count(t, "bids"), 0)
+	want(t, "later", verdict(attempt(t, patient, job("1"), AttemptOptions{})), "claimed")
+}
+
 // TestFullLockTable has a server that gives a transaction no more than 8 locks.
 func TestFullLockTable(t *testing.T) {
 	t.Parallel()

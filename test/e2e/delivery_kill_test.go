@@ -146,25 +146,32 @@ func TestKillPlacing(t *testing.T) {
 			for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
 				t.Run(name+", "+tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
 					t.Parallel()
-					m := setup(t)
-					id := m.owing("1")[0]
-					victim, letGo := tt.reach(m, m.call("run"), id)
-					victim.kill()
-					if !late {
-						letGo()
-					}
-					m.converge()
-					if late {
-						letGo()
-						m.awaitHeld(0)
-						m.wantAgreement()
-					}
-					m.wantState(id, "ACTIVE", "")
-					m.wantLive(1)
+					setup(t).killPlacing(tt.reach, late, func(*market) {})
 				})
 			}
 		}
 	}
+}
+
+// killPlacing kills a run where reach says, on its way to place a bid, lets what is held go, before
+// others finish or, late, after them, and checks that there is one bid. In between it calls then.
+func (m *market) killPlacing(reach at, late bool, then func(m *market)) {
+	m.t.Helper()
+	id := m.owing("1")[0]
+	victim, letGo := reach(m, m.call("run"), id)
+	victim.kill()
+	if !late {
+		letGo()
+	}
+	then(m)
+	m.converge()
+	if late {
+		letGo()
+		m.awaitHeld(0)
+		m.wantAgreement()
+	}
+	m.wantState(id, "ACTIVE", "")
+	m.wantLive(1)
 }
 
 // TestKillPlacingAtOnce does so where the POST is armed with its lease: at a market without a rate.
@@ -186,24 +193,11 @@ func TestKillPlacingAtOnce(t *testing.T) {
 		for _, late := range []bool{false, true}[:1+btoi(tt.late)] {
 			t.Run(tt.name+map[bool]string{true: ", late"}[late], func(t *testing.T) {
 				t.Parallel()
-				m := setupMarket(t, hasty())
-				id := m.owing("1")[0]
-				victim, letGo := tt.reach(m, m.call("run"), id)
-				victim.kill()
-				if !late {
-					letGo()
-				}
-				if tt.name == "after the lease" {
-					m.await("the server has leased and armed for who is dead", "EXISTS (SELECT FROM bids WHERE lease_token = 1 AND place_posts = 1)")
-				}
-				m.converge()
-				if late {
-					letGo()
-					m.awaitHeld(0)
-					m.wantAgreement()
-				}
-				m.wantState(id, "ACTIVE", "")
-				m.wantLive(1)
+				setupMarket(t, hasty()).killPlacing(tt.reach, late, func(m *market) {
+					if tt.name == "after the lease" {
+						m.await("the server has leased and armed for who is dead", "EXISTS (SELECT FROM bids WHERE lease_token = 1 AND place_posts = 1)")
+					}
+				})
 			})
 		}
 	}
