@@ -94,6 +94,24 @@ func particular(argument any) {
 	}
 }
 
+// What Postgres knows of a row beside its columns is shown to nobody.
+func TestSystemColumnsStayInside(t *testing.T) {
+	t.Parallel()
+	shown, err := json.Marshal(queries.Posting{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var columns map[string]any
+	if err := json.Unmarshal(shown, &columns); err != nil {
+		t.Fatal(err)
+	}
+	for _, column := range []string{"ctid", "xmin", "tableoid"} {
+		if _, found := columns[column]; found {
+			t.Errorf("%s is shown", column)
+		}
+	}
+}
+
 // ofSchemas says whether a query makes or drops the schema of `bidder bench`, which works once
 // and for who may create schemas.
 func ofSchemas(query string) bool { return strings.HasSuffix(query, "BenchSchema") }

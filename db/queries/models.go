@@ -131,6 +131,6 @@ type Posting struct {
 	CreatedAt time.Time  `json:"created_at"`
 	UpdatedAt time.Time  `json:"updated_at"`
 	Ctid      pgtype.TID `json:"-"`
-	Xmin      uint32     `json:"xmin"`
-	Tableoid  uint32     `json:"tableoid"`
+	Xmin      uint32     `json:"-"`
+	Tableoid  uint32     `json:"-"`
 }
