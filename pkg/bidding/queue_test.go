@@ -362,3 +362,22 @@ func TestBrokenBatch(t *testing.T) {
 	want(t, "attempted by the other", other, nil)
 	want(t, "left in the queue", f.count(t, "candidates"), 1)
 }
+
+// TestBrokenBesideOthers: of what is taken together a worker leaves what another one's broken batch
+// still brings to an outcome, and claims the rest.
+func TestBrokenBesideOthers(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(3)
+	f.cacheNow(t, keys...)
+	pass := wholeQueue(time.Now().Add(time.Hour))
+	pass.broke([]Attempt{{Key: keys[1]}})
+	taken := 0
+	b := &batch{pass: pass, automatic: true}
+	want(t, "error", f.claimer().claim(t.Context(), b, pass.take(pass.next(nil), len(keys), &taken)), nil)
+	want(t, "taken", taken, len(keys))
+	want(t, "attempted", verdicts(b.attempts), []string{"claimed", "claimed"})
+	want(t, "left in the queue", f.queued(t, keys[1]), true)
+	want(t, "candidates left", f.count(t, "candidates"), 1)
+	want(t, "live bids", f.live(t, keys[0], keys[2]), 2)
+}
