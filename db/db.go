@@ -180,8 +180,8 @@ func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error
 	return state, nil
 }
 
-// Once is conn for statements that a process runs once: they are not prepared before they run, which
-// saves a round trip.
+// Once is conn for statements that a process runs once, or seldom: they are not prepared before they
+// run, which is a round trip less.
 func Once(conn queries.DBTX) queries.DBTX { return once{conn} }
 
 type once struct{ conn queries.DBTX }

@@ -74,13 +74,12 @@ func (e *Engine) Pass(ctx context.Context, workers int) error {
 	if !look.Owing {
 		return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
 	}
-	dueBy := look.Now
-	accounts, err := e.q.DueAccounts(ctx, dueBy)
+	accounts, err := e.q.DueAccounts(ctx, look.Now)
 	if err != nil {
 		return fmt.Errorf("list the accounts that are owed something: %w", err)
 	}
 	return spread(ctx, workers, accounts, func(ctx context.Context, account queries.DueAccountsRow) error {
-		return e.drain(ctx, account, dueBy)
+		return e.drain(ctx, account, look.Now)
 	})
 }
 
