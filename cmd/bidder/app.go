@@ -363,17 +363,18 @@ func (s *session) rules() bidding.Rules {
 		named[name] = &m
 	}
 	of := func(marketplace string) *config.Marketplace { return cmp.Or(named[marketplace], &unnamed) }
+	budget := bidding.Budget{
+		MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
+		Expressions: func(marketplace string) (*policy.Eligible, *policy.Amount) {
+			m := of(marketplace)
+			return m.Eligible, m.Amount
+		},
+		SwitchedOff:   func(marketplace string) bool { return of(marketplace).Handler == config.HandlerNone },
+		NeedsApproval: func(marketplace string) bool { return of(marketplace).Approval == config.ApprovalRequired },
+	}
 	return bidding.Rules{
 		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow, Reads: s.Reads(),
-		Policy: bidding.Budget{
-			MinCents: s.MinAmountCents, MaxCents: s.MaxAmountCents,
-			Expressions: func(marketplace string) (*policy.Eligible, *policy.Amount) {
-				m := of(marketplace)
-				return m.Eligible, m.Amount
-			},
-			SwitchedOff:   func(marketplace string) bool { return of(marketplace).Handler == config.HandlerNone },
-			NeedsApproval: func(marketplace string) bool { return of(marketplace).Approval == config.ApprovalRequired },
-		}.Decide,
+		Policy: budget.Decide, Terms: budget.Terms,
 		Caps: func(marketplace string) bidding.Caps { return bidding.Caps(of(marketplace).Caps) },
 	}
 }

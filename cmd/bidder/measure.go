@@ -123,7 +123,7 @@ func (m *measurement) run(ctx context.Context, batch, workers int) (benchRun, er
 		mu        sync.Mutex
 		durations []time.Duration
 		claimer   = bidding.NewClaimer(pool, m.session.lockLimits(), bidding.Rules{
-			PostingTTL: m.session.PostingTTL, RebidWindow: m.session.RebidWindow, Policy: bidding.Budget{}.Decide,
+			PostingTTL: m.session.PostingTTL, RebidWindow: m.session.RebidWindow, Policy: bidding.Budget{}.Decide, Terms: bidding.Budget{}.Terms,
 		}, &counters, uuid.Nil)
 		started = time.Now()
 	)

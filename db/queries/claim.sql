@@ -11,8 +11,8 @@ FROM (
 
 -- name: TakeCandidates :many
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
--- queue on, then tries the lock of each. Where they lie is noted for Judge, which comes in the
--- same message, before anybody has read what was taken.
+-- queue on, then tries the lock of each. Where those lie of which it got the lock is noted for the
+-- next statement, which comes in the same message, before anybody has read what was taken.
 WITH taken AS MATERIALIZED (
     SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
     FROM candidates AS c
@@ -22,8 +22,11 @@ WITH taken AS MATERIALIZED (
     LIMIT @batch::integer
     FOR UPDATE SKIP LOCKED
 ),
+tried AS MATERIALIZED (
+    SELECT t.*, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked FROM taken AS t
+),
 noted AS MATERIALIZED (
-    SELECT set_config('bidder.taken', array_agg(taken.ctid)::text, true) FROM taken
+    SELECT set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true) FROM tried AS t
 )
 SELECT
     t.marketplace,
@@ -31,9 +34,9 @@ SELECT
     t.cached_at,
     t.not_before,
     t.ctid AS place,
-    pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
+    t.locked::boolean AS locked
 FROM noted
-CROSS JOIN taken AS t;
+CROSS JOIN tried AS t;
 
 -- name: QueueBounds :one
 -- The database's clock, and from when to when the candidates are due by then; the zero time
@@ -44,12 +47,57 @@ SELECT
     coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last
 FROM (SELECT clock_timestamp() AS now) AS clock;
 
+-- name: InsertPlain :many
+-- Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
+-- bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
+-- its own after the lock, so that its snapshot sees what the last holder committed. A live bid it meets in
+-- the index. What was locked is numbered in key order, as the ids are.
+WITH taken AS MATERIALIZED ( -- else an index of candidates might be read from end to end, for its order
+    SELECT c.marketplace, c.job_id FROM candidates AS c
+    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
+)
+INSERT INTO bids (
+    id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
+    run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
+SELECT
+    (@ids::uuid[])[k.number], k.marketplace, k.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    sqlc.narg('run_id')::uuid, 'place', CASE WHEN (@need_approval::boolean[])[k.terms] THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT (@need_approval)[k.terms] THEN clock.now END, clock.now, clock.now
+FROM (SELECT coalesce(sqlc.narg('now')::timestamptz, statement_timestamp()) AS now) AS clock
+CROSS JOIN (
+    SELECT
+        row_number() OVER (ORDER BY t.marketplace, t.job_id) AS number,
+        array_position(@marketplaces::text[], t.marketplace::text) AS terms,
+        t.marketplace,
+        t.job_id
+    FROM taken AS t
+) AS k
+CROSS JOIN LATERAL (
+    SELECT
+        postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
+        coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents
+    FROM postings
+    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    LIMIT 1
+) AS p
+WHERE p.cached_at >= clock.now - @posting_ttl::interval
+    AND p.amount_cents BETWEEN (@min_amounts::bigint[])[k.terms] AND (@max_amounts::bigint[])[k.terms]
+    AND (
+        SELECT b.id FROM bids AS b
+        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
+            AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
+        LIMIT 1
+    ) IS NULL
+ORDER BY k.marketplace, k.job_id
+ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
+RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at::timestamptz AS cached_at;
+
 -- name: Judge :many
 -- What stands against a bid on each posting, by one reading of the clock: the first that
 -- applies of unknown, duplicate, closed, recent and stale, or nothing (''). A statement
 -- of its own after the lock, so that its snapshot sees what the last holder committed.
--- The postings are those of the keys, by their numbers, and of the candidates that
--- TakeCandidates has taken in the same transaction, by where they lie.
+-- The postings are those of the keys, by their numbers, or of the candidates that
+-- TakeCandidates has taken and locked in the same transaction, by where they lie.
 --
 -- Also the whole of a dry run: refreshed holds what a file says cached_at would become.
 SELECT
@@ -86,7 +134,7 @@ CROSS JOIN (
     UNION ALL
     SELECT NULL, c.ctid, c.marketplace, c.job_id, NULL
     FROM candidates AS c
-    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
+    WHERE c.ctid = ANY(CASE WHEN @taken::boolean THEN nullif(current_setting('bidder.taken', true), '')::tid[] END)
 ) AS k
 LEFT JOIN LATERAL (
     SELECT postings.tableoid, postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency

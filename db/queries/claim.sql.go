@@ -282,6 +282,104 @@ func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesPara
 	return err
 }
 
+const InsertPlain = `-- name: InsertPlain :many
+WITH taken AS MATERIALIZED ( -- else an index of candidates might be read from end to end, for its order
+    SELECT c.marketplace, c.job_id FROM candidates AS c
+    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
+)
+INSERT INTO bids (
+    id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
+    run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
+SELECT
+    ($1::uuid[])[k.number], k.marketplace, k.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    $2::uuid, 'place', CASE WHEN ($3::boolean[])[k.terms] THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT ($3)[k.terms] THEN clock.now END, clock.now, clock.now
+FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
+CROSS JOIN (
+    SELECT
+        row_number() OVER (ORDER BY t.marketplace, t.job_id) AS number,
+        array_position($5::text[], t.marketplace::text) AS terms,
+        t.marketplace,
+        t.job_id
+    FROM taken AS t
+) AS k
+CROSS JOIN LATERAL (
+    SELECT
+        postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
+        coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents
+    FROM postings
+    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    LIMIT 1
+) AS p
+WHERE p.cached_at >= clock.now - $6::interval
+    AND p.amount_cents BETWEEN ($7::bigint[])[k.terms] AND ($8::bigint[])[k.terms]
+    AND (
+        SELECT b.id FROM bids AS b
+        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
+            AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
+        LIMIT 1
+    ) IS NULL
+ORDER BY k.marketplace, k.job_id
+ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
+RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at::timestamptz AS cached_at
+`
+
+type InsertPlainParams struct {
+	IDs          []uuid.UUID   `json:"ids"`
+	RunID        *uuid.UUID    `json:"run_id"`
+	NeedApproval []bool        `json:"need_approval"`
+	Now          *time.Time    `json:"now"`
+	Marketplaces []string      `json:"marketplaces"`
+	PostingTTL   time.Duration `json:"posting_ttl"`
+	MinAmounts   []int64       `json:"min_amounts"`
+	MaxAmounts   []int64       `json:"max_amounts"`
+}
+
+type InsertPlainRow struct {
+	ID          uuid.UUID `json:"id"`
+	AmountCents int64     `json:"amount_cents"`
+	Currency    string    `json:"currency"`
+	CachedAt    time.Time `json:"cached_at"`
+}
+
+// Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
+// bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
+// its own after the lock, so that its snapshot sees what the last holder committed. A live bid it meets in
+// the index. What was locked is numbered in key order, as the ids are.
+func (q *Queries) InsertPlain(ctx context.Context, arg InsertPlainParams) ([]InsertPlainRow, error) {
+	rows, err := q.db.Query(ctx, InsertPlain,
+		arg.IDs,
+		arg.RunID,
+		arg.NeedApproval,
+		arg.Now,
+		arg.Marketplaces,
+		arg.PostingTTL,
+		arg.MinAmounts,
+		arg.MaxAmounts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []InsertPlainRow
+	for rows.Next() {
+		var i InsertPlainRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.AmountCents,
+			&i.Currency,
+			&i.CachedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const Judge = `-- name: Judge :many
 SELECT
     coalesce(k.number, 0)::integer AS number,
@@ -317,7 +415,7 @@ CROSS JOIN (
     UNION ALL
     SELECT NULL, c.ctid, c.marketplace, c.job_id, NULL
     FROM candidates AS c
-    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
+    WHERE c.ctid = ANY(CASE WHEN $9::boolean THEN nullif(current_setting('bidder.taken', true), '')::tid[] END)
 ) AS k
 LEFT JOIN LATERAL (
     SELECT postings.tableoid, postings.ctid, postings.xmin, postings.cached_at, postings.budget_min_cents, postings.budget_max_cents, postings.bid_amount_cents, postings.currency
@@ -349,6 +447,7 @@ type JudgeParams struct {
 	Marketplaces      []string      `json:"marketplaces"`
 	JobIDs            []string      `json:"job_ids"`
 	Refreshed         []time.Time   `json:"refreshed"`
+	Taken             bool          `json:"taken"`
 }
 
 type JudgeRow struct {
@@ -371,8 +470,8 @@ type JudgeRow struct {
 // What stands against a bid on each posting, by one reading of the clock: the first that
 // applies of unknown, duplicate, closed, recent and stale, or nothing (”). A statement
 // of its own after the lock, so that its snapshot sees what the last holder committed.
-// The postings are those of the keys, by their numbers, and of the candidates that
-// TakeCandidates has taken in the same transaction, by where they lie.
+// The postings are those of the keys, by their numbers, or of the candidates that
+// TakeCandidates has taken and locked in the same transaction, by where they lie.
 //
 // Also the whole of a dry run: refreshed holds what a file says cached_at would become.
 func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error) {
@@ -385,6 +484,7 @@ func (q *Queries) Judge(ctx context.Context, arg JudgeParams) ([]JudgeRow, error
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.Refreshed,
+		arg.Taken,
 	)
 	if err != nil {
 		return nil, err
@@ -611,8 +711,11 @@ WITH taken AS MATERIALIZED (
     LIMIT $3::integer
     FOR UPDATE SKIP LOCKED
 ),
+tried AS MATERIALIZED (
+    SELECT t.ctid, t.marketplace, t.job_id, t.cached_at, t.not_before, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked FROM taken AS t
+),
 noted AS MATERIALIZED (
-    SELECT set_config('bidder.taken', array_agg(taken.ctid)::text, true) FROM taken
+    SELECT set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true) FROM tried AS t
 )
 SELECT
     t.marketplace,
@@ -620,9 +723,9 @@ SELECT
     t.cached_at,
     t.not_before,
     t.ctid AS place,
-    pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))::boolean AS locked
+    t.locked::boolean AS locked
 FROM noted
-CROSS JOIN taken AS t
+CROSS JOIN tried AS t
 `
 
 type TakeCandidatesRow struct {
@@ -635,8 +738,8 @@ type TakeCandidatesRow struct {
 }
 
 // Takes the next due candidates that no other pod holds, from the caller's place in the
-// queue on, then tries the lock of each. Where they lie is noted for Judge, which comes in the
-// same message, before anybody has read what was taken.
+// queue on, then tries the lock of each. Where those lie of which it got the lock is noted for the
+// next statement, which comes in the same message, before anybody has read what was taken.
 func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place time.Time, batch int32) ([]TakeCandidatesRow, error) {
 	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, place, batch)
 	if err != nil {

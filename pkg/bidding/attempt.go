@@ -97,7 +97,7 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 
 // isPassing says whether the same attempts may come to more in another transaction.
 func (b *batch) isPassing(err error) bool {
-	return wantsCaps(err) || len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable
+	return wantsCaps(err) || errors.Is(err, errLeft) || len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable
 }
 
 // wantsCaps says whether the claim found no way to take from caps.
@@ -299,7 +299,7 @@ func (c *Claimer) Preview(ctx context.Context, tx pgx.Tx, keys []posting.Key, op
 		b.attempts[i].Key = key
 	}
 	q := queries.New(tx)
-	found, err := c.look(ctx, q, b, options.Refreshed)
+	found, err := c.look(ctx, q, b, all, options.Refreshed)
 	if err != nil {
 		return nil, err
 	}

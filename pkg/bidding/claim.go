@@ -27,6 +27,10 @@ type Rules struct {
 	RebidWindow time.Duration
 	// Policy decides on what is left.
 	Policy Policy
+	// Terms, unless nil, says where Policy is simple: then passes claim within the terms of the
+	// marketplace, if it has no caps either, in the statement that looks at the postings, which is
+	// faster. Policy must say the same.
+	Terms func(marketplace string) (Terms, bool)
 	// Reads are the parts of a posting that Policy looks at.
 	Reads policy.Reads
 	// Caps bound each marketplace by itself; nil is nowhere.
@@ -50,6 +54,7 @@ type Claimer struct {
 	deciding chan struct{} // holds one element while a worker decides exactly on caps
 	mu       sync.Mutex
 	cuts     map[meter]int32 // the caps that it has decided on exactly, and into how many shares they were cut
+	terms    knownTerms
 
 	// For tests: a clock in place of the database's, and a pause after each step.
 	now   *time.Time
@@ -83,6 +88,14 @@ type batch struct {
 	// taken is which of the attempts is the candidate that lies there; nil where the attempts
 	// were known before.
 	taken map[pgtype.TID]int
+
+	// plain, unless nil, is to be claimed of what a pass takes, before anything is judged.
+	plain *queries.InsertPlainParams
+	// numbers are, in key order, which of the attempts the candidates are that were taken and
+	// locked, or -1 where one is left to another worker.
+	numbers []int
+	// inserted is how many of them were plain, and are claimed.
+	inserted int
 }
 
 // attempt is the one that was judged, or nil where its candidate is left to another worker.
@@ -102,7 +115,7 @@ type take func(ctx context.Context, q *queries.Queries, b *batch) error
 
 // takeAttempts tries the locks of attempts that are already known.
 func takeAttempts(ctx context.Context, q *queries.Queries, b *batch) error {
-	b.taken = nil
+	b.taken, b.plain, b.inserted = nil, nil, 0
 	marketplaces, jobIDs := keyArrays(b.attempts, all)
 	rows, err := q.LockPostings(ctx, marketplaces, jobIDs)
 	if err != nil {
@@ -163,8 +176,12 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	var found []queries.JudgeRow
 	if err := tx.Together(ctx, func(q *queries.Queries) error {
 		err := take(ctx, q, b)
-		if err == nil {
-			found, err = c.look(ctx, q, b, nil)
+		switch {
+		case err != nil:
+		case b.plain != nil:
+			err = b.insertPlain(ctx, q)
+		default:
+			found, err = c.look(ctx, q, b, all, nil)
 		}
 		return err
 	}); err != nil {
@@ -175,9 +192,11 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	}
 	c.after("locked")
 	q := queries.New(tx)
-	judgedAt, err := c.decide(ctx, q, b, found)
-	if err != nil {
-		return err
+	var judgedAt time.Time
+	if b.inserted < len(b.attempts) {
+		if judgedAt, err = c.decide(ctx, q, b, found); err != nil {
+			return err
+		}
 	}
 	c.after("written")
 	if err := tx.CommitWith(ctx, func(q *queries.Queries) error { return c.conclude(ctx, q, b, judgedAt) }); err != nil {
@@ -187,11 +206,16 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 	return nil
 }
 
-// decide judges what was locked, inserts the bids that nothing stands against, and finds out who
+// decide judges what was locked and was not plain, inserts the bids that nothing stands against, and finds out who
 // won where the insert found a writer that takes no locks.
 func (c *Claimer) decide(
 	ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow,
 ) (judgedAt time.Time, err error) {
+	if b.plain != nil && slices.ContainsFunc(b.attempts, func(a Attempt) bool { return open(&a) }) {
+		if found, err = c.look(ctx, q, b, open, nil); err != nil {
+			return judgedAt, err
+		}
+	}
 	if judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
 		return judgedAt, err
 	}
@@ -224,19 +248,21 @@ func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch, ju
 	return err
 }
 
-// look reads what stands against a bid on each posting of b. refreshed holds postings that are
+// look reads what stands against a bid on each posting of b, or on those that match, where b was not
+// taken by the statement before it. refreshed holds postings that are
 // newer than the cache, for dry runs.
 func (c *Claimer) look(
-	ctx context.Context, q *queries.Queries, b *batch, refreshed map[posting.Key]posting.Posting,
+	ctx context.Context, q *queries.Queries, b *batch, match func(*Attempt) bool, refreshed map[posting.Key]posting.Posting,
 ) ([]queries.JudgeRow, error) {
 	params := queries.JudgeParams{
-		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL, Now: c.now,
+		WithdrawnIsClosed: b.automatic, RebidWindow: c.rules.RebidWindow, PostingTTL: c.rules.PostingTTL, Now: c.now, Taken: b.taken != nil,
 	}
 	if b.taken == nil {
-		params.Marketplaces, params.JobIDs = keyArrays(b.attempts, all)
-		params.Numbers = make([]int32, len(b.attempts))
-		for i := range params.Numbers {
-			params.Numbers[i] = int32(i)
+		params.Marketplaces, params.JobIDs = keyArrays(b.attempts, match)
+		for i := range b.attempts {
+			if match(&b.attempts[i]) {
+				params.Numbers = append(params.Numbers, int32(i))
+			}
 		}
 	}
 	if refreshed != nil {
@@ -276,7 +302,7 @@ func (c *Claimer) judge(
 		}
 	}
 	var contents map[posting.Key]queries.PostingContentsRow
-	if c.rules.Reads.Content {
+	if c.rules.Reads.Content && len(found) > 0 {
 		if contents, err = c.readContents(ctx, q, b); err != nil {
 			return time.Time{}, err
 		}
@@ -341,14 +367,14 @@ func (c *Claimer) apply(ctx context.Context, a *Attempt, p posting.Posting, amou
 // insert writes the bids. Attempts that nothing stood against and that could not be inserted
 // become Locked.
 func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	n := len(b.attempts)
+	n := len(b.attempts) - b.inserted
 	params := queries.InsertBidsParams{
 		RunID: c.runID, JudgedAt: judgedAt,
 		IDs: make([]uuid.UUID, 0, n), InTables: make([]uint32, 0, n), Places: make([]pgtype.TID, 0, n), WrittenBy: make([]uint32, 0, n),
 		Amounts: make([]int64, 0, n), NeedApproval: make([]bool, 0, n),
 	}
 	for i := range b.attempts {
-		if a := &b.attempts[i]; a.Outcome == Claimed {
+		if a := &b.attempts[i]; a.Outcome == Claimed && a.BidID == uuid.Nil {
 			a.BidID = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
 			params.IDs = append(params.IDs, a.BidID)
 			params.InTables = append(params.InTables, a.judged.inTable)
@@ -373,7 +399,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judg
 		return fmt.Errorf("look up %d bids: %w", len(params.IDs), err)
 	}
 	for i := range b.attempts {
-		if a := &b.attempts[i]; a.Outcome == Claimed && !slices.Contains(found, a.BidID) {
+		if a := &b.attempts[i]; slices.Contains(params.IDs, a.BidID) && !slices.Contains(found, a.BidID) {
 			a.Outcome, a.BidID = Locked, uuid.Nil
 		}
 	}

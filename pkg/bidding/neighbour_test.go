@@ -91,7 +91,7 @@ func scenarioPlans(t *testing.T, f *fixture) error {
 			return err
 		}
 		rows, err := tx.Query(t.Context(), "EXPLAIN "+judge, pgx.QueryExecModeExec,
-			true, rebidWindow, postingTTL, noon(), []int32{0}, []string{"guru"}, []string{"1"}, nil)
+			true, rebidWindow, postingTTL, noon(), []int32{0}, []string{"guru"}, []string{"1"}, nil, false)
 		if err != nil {
 			return err
 		}

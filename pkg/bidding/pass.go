@@ -69,13 +69,21 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 
 // drain takes and claims batches for as long as there is a stretch of the queue to take them from.
 func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) error {
-	size, troubles := options.Batch, 0
+	size, troubles, judged := options.Batch, 0, 0
 	s := p.next(nil)
 	for s != nil && ctx.Err() == nil {
 		b, taken := &batch{pass: p, automatic: true}, 0
+		if judged--; judged < 0 && p.isWhole() {
+			b.plain = c.plain(size)
+		}
+		tried := b.plain != nil
 		err := c.settle(context.WithoutCancel(ctx), b, p.take(s, size, &taken))
 		if len(b.attempts) > 0 {
 			c.counters.add(b.attempts)
+			c.meet(b.attempts)
+			if tried && 2*b.inserted < len(b.attempts) {
+				judged = judgedBatches
+			}
 			if options.Observe != nil {
 				options.Observe(b.attempts)
 			}
@@ -250,7 +258,9 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		}
 		*taken = len(rows)
 		key := func(i int) posting.Key { return posting.Key{Marketplace: rows[i].Marketplace, JobID: rows[i].JobID} }
-		b.taken = make(map[pgtype.TID]int, len(rows))
+		if b.plain == nil {
+			b.taken = make(map[pgtype.TID]int, len(rows))
+		}
 		order := make([]int, len(rows))
 		for i := range order {
 			order[i] = i
@@ -258,7 +268,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		slices.SortFunc(order, func(x, y int) int { return key(x).Compare(key(y)) })
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		b.attempts = make([]Attempt, 0, len(rows))
+		b.attempts, b.numbers = make([]Attempt, 0, len(rows)), make([]int, 0, len(rows))
 		nearest := end
 		for _, i := range order {
 			row := rows[i]
@@ -268,10 +278,18 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			if p.broken[key(i)] {
+			left := p.broken[key(i)]
+			if row.Locked && left {
+				b.numbers = append(b.numbers, -1)
+			} else if row.Locked {
+				b.numbers = append(b.numbers, len(b.attempts))
+			}
+			if left {
 				continue
 			}
-			b.taken[row.Place] = len(b.attempts)
+			if b.plain == nil {
+				b.taken[row.Place] = len(b.attempts)
+			}
 			a := Attempt{Key: key(i), queuedAt: row.CachedAt}
 			a.lock(row.Locked)
 			a.place = row.Place
@@ -293,6 +311,13 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		}
 		return nil
 	}
+}
+
+// isWhole says that no candidate is left to one worker.
+func (p *passing) isWhole() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.broken) == 0
 }
 
 func (p *passing) broke(attempts []Attempt) {

@@ -134,6 +134,7 @@ func (f *fixture) claimer(change ...func(*Claimer)) *Claimer {
 	for _, change := range change {
 		change(c)
 	}
+	c.meet([]Attempt{{Key: job("")}, {Key: posting.Key{Marketplace: "guru"}}}) // from batches before, in place of one
 	return c
 }
 

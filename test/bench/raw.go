@@ -68,7 +68,7 @@ func insertBatches(ctx context.Context, pool *pgxpool.Pool, workers, n int) (sam
 func newClaimer(pool *pgxpool.Pool, counters *bidding.Counters) *bidding.Claimer {
 	return bidding.NewClaimer(pool,
 		bidding.Limits{TTL: 5 * time.Minute, Statement: 5 * time.Second, Wait: 10 * time.Second},
-		bidding.Rules{PostingTTL: 24 * time.Hour, RebidWindow: 5 * time.Minute, Policy: bidding.Budget{}.Decide}, counters, uuid.Nil)
+		bidding.Rules{PostingTTL: 24 * time.Hour, RebidWindow: 5 * time.Minute, Policy: bidding.Budget{}.Decide, Terms: bidding.Budget{}.Terms}, counters, uuid.Nil)
 }
 
 // drain claims all candidates in one pass, and counts bids.

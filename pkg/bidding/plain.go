@@ -1,0 +1,131 @@
+package bidding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/google/uuid"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// Terms are all that a policy says where it is simple: the amount that the posting wants, else its
+// client's budget, is bid as it stands if it lies within them.
+type Terms struct {
+	// MinCents and MaxCents bound the amount, both included; MinCents is above 0.
+	MinCents, MaxCents int64
+	// NeedsApproval means that a person must approve the bid before it is sent.
+	NeedsApproval bool
+}
+
+// Terms are those of a marketplace, or false where postings of it are not decided so simply. Within
+// them [Budget.Decide] comes to the same.
+func (b Budget) Terms(marketplace string) (Terms, bool) {
+	if b.SwitchedOff != nil && b.SwitchedOff(marketplace) {
+		return Terms{}, false
+	}
+	if b.Expressions != nil {
+		if eligible, amount := b.Expressions(marketplace); eligible != nil || amount != nil {
+			return Terms{}, false
+		}
+	}
+	terms := Terms{MinCents: 1, MaxCents: math.MaxInt64, NeedsApproval: b.NeedsApproval != nil && b.NeedsApproval(marketplace)}
+	if b.MinCents != nil {
+		terms.MinCents = max(terms.MinCents, *b.MinCents)
+	}
+	if b.MaxCents != nil {
+		terms.MaxCents = *b.MaxCents
+	}
+	return terms, true
+}
+
+const (
+	// maxTerms is how many marketplaces' terms are sent with a batch.
+	maxTerms = 64
+	// judgedBatches is how many batches a worker judges, after one of which less than half was plain,
+	// before it tries again whether they are.
+	judgedBatches = 16
+)
+
+// errLeft means that a bid was inserted on a candidate that is left to another worker.
+var errLeft = errors.New("a candidate is left to another worker")
+
+// knownTerms are the terms of the marketplaces that a claimer has met, as the arrays that InsertPlain takes.
+type knownTerms struct {
+	met          map[string]bool
+	marketplaces []string
+	minCents     []int64
+	maxCents     []int64
+	needApproval []bool
+}
+
+// meet learns the terms of the marketplaces of attempts, for the batches to come.
+func (c *Claimer) meet(attempts []Attempt) {
+	if c.rules.Terms == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := ""
+	for i := range attempts {
+		marketplace := attempts[i].Key.Marketplace
+		if marketplace == last || c.terms.met[marketplace] || len(c.terms.marketplaces) == maxTerms {
+			continue
+		}
+		last = marketplace
+		if c.terms.met == nil {
+			c.terms.met = make(map[string]bool)
+		}
+		c.terms.met[marketplace] = true
+		if c.rules.Caps != nil && len(c.rules.Caps(marketplace).meters(marketplace, "")) > 0 {
+			continue
+		}
+		if terms, simple := c.rules.Terms(marketplace); simple {
+			c.terms.marketplaces = append(c.terms.marketplaces, marketplace)
+			c.terms.minCents = append(c.terms.minCents, terms.MinCents)
+			c.terms.maxCents = append(c.terms.maxCents, terms.MaxCents)
+			c.terms.needApproval = append(c.terms.needApproval, terms.NeedsApproval)
+		}
+	}
+}
+
+// plain is the claim of what is plain of n candidates, or nil where nothing can be.
+func (c *Claimer) plain(n int) *queries.InsertPlainParams {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.terms.marketplaces) == 0 {
+		return nil
+	}
+	params := &queries.InsertPlainParams{
+		RunID: c.runID, Now: c.now, PostingTTL: c.rules.PostingTTL, IDs: make([]uuid.UUID, n),
+		Marketplaces: c.terms.marketplaces, MinAmounts: c.terms.minCents, MaxAmounts: c.terms.maxCents, NeedApproval: c.terms.needApproval,
+	}
+	for i := range params.IDs {
+		params.IDs[i] = uuid.Must(uuid.NewV7()) // ordered by time: random ids cost a page image each
+	}
+	return params
+}
+
+// insertPlain claims what is plain of the candidates that the statement before it has taken.
+func (b *batch) insertPlain(ctx context.Context, q *queries.Queries) error {
+	rows, err := q.InsertPlain(ctx, *b.plain)
+	if err != nil {
+		return fmt.Errorf("insert plain bids: %w", err)
+	}
+	number := 0
+	for i := range rows {
+		row := &rows[i]
+		for b.plain.IDs[number] != row.ID { // both are in key order
+			number++
+		}
+		if b.numbers[number] < 0 {
+			return errLeft
+		}
+		a := &b.attempts[b.numbers[number]]
+		a.Outcome, a.BidID, a.AmountCents, a.Currency, a.CachedAt = Claimed, row.ID, row.AmountCents, row.Currency, row.CachedAt
+	}
+	b.inserted = len(rows)
+	return nil
+}
