@@ -50,8 +50,11 @@ FROM (SELECT clock_timestamp() AS now) AS clock;
 -- name: InsertPlain :many
 -- Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
 -- bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
--- its own after the lock, so that its snapshot sees what the last holder committed. A live bid it meets in
--- the index. What was locked is numbered in key order, as the ids are.
+-- its own after the lock, so that its snapshot sees what the last holder committed. What was locked is
+-- numbered in key order, as the ids are.
+--
+-- Without ON CONFLICT, which would look for a live bid a second time: only a writer that takes no locks can
+-- have made one since the snapshot, and then the statement fails.
 WITH taken AS MATERIALIZED ( -- else an index of candidates might be read from end to end, for its order
     SELECT c.marketplace, c.job_id FROM candidates AS c
     WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
@@ -84,12 +87,16 @@ WHERE p.cached_at >= clock.now - @posting_ttl::interval
     AND p.amount_cents BETWEEN (@min_amounts::bigint[])[k.terms] AND (@max_amounts::bigint[])[k.terms]
     AND (
         SELECT b.id FROM bids AS b
+        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
+        LIMIT 1
+    ) IS NULL
+    AND (
+        SELECT b.id FROM bids AS b
         WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
             AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
         LIMIT 1
     ) IS NULL
 ORDER BY k.marketplace, k.job_id
-ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
 RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at::timestamptz AS cached_at;
 
 -- name: Judge :many

@@ -315,12 +315,16 @@ WHERE p.cached_at >= clock.now - $6::interval
     AND p.amount_cents BETWEEN ($7::bigint[])[k.terms] AND ($8::bigint[])[k.terms]
     AND (
         SELECT b.id FROM bids AS b
+        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
+        LIMIT 1
+    ) IS NULL
+    AND (
+        SELECT b.id FROM bids AS b
         WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
             AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
         LIMIT 1
     ) IS NULL
 ORDER BY k.marketplace, k.job_id
-ON CONFLICT (marketplace, job_id) WHERE status = 'ACTIVE' DO NOTHING
 RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at::timestamptz AS cached_at
 `
 
@@ -344,8 +348,11 @@ type InsertPlainRow struct {
 
 // Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
 // bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
-// its own after the lock, so that its snapshot sees what the last holder committed. A live bid it meets in
-// the index. What was locked is numbered in key order, as the ids are.
+// its own after the lock, so that its snapshot sees what the last holder committed. What was locked is
+// numbered in key order, as the ids are.
+//
+// Without ON CONFLICT, which would look for a live bid a second time: only a writer that takes no locks can
+// have made one since the snapshot, and then the statement fails.
 func (q *Queries) InsertPlain(ctx context.Context, arg InsertPlainParams) ([]InsertPlainRow, error) {
 	rows, err := q.db.Query(ctx, InsertPlain,
 		arg.IDs,

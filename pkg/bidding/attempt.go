@@ -97,7 +97,7 @@ func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
 
 // isPassing says whether the same attempts may come to more in another transaction.
 func (b *batch) isPassing(err error) bool {
-	return wantsCaps(err) || errors.Is(err, errLeft) || len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable
+	return wantsCaps(err) || errors.Is(err, errNotPlain) || len(b.attempts) == 1 && isPassing(err) && db.Code(err) != db.CodeLockNotAvailable
 }
 
 // wantsCaps says whether the claim found no way to take from caps.

@@ -19,7 +19,13 @@ var commit = testdb.Running("commit")
 // TestCommitAnswerLost: it was committed, and that is found out.
 func TestCommitAnswerLost(t *testing.T) {
 	t.Parallel()
+	eachWay(t, testCommitAnswerLost)
+}
+
+func testCommitAnswerLost(t *testing.T, terms func(string) (Terms, bool)) {
+	t.Helper()
 	f, proxy := setupProxy(t)
+	f.rules.Terms = terms
 	keys := jobs(5)
 	f.cacheNow(t, append(keys, job("1"))...)
 	f.exec(t, "DELETE FROM candidates WHERE job_id = '1'")
@@ -52,7 +58,13 @@ func TestCommitAnswerLost(t *testing.T) {
 // a bid is still in the queue, and still attempted once.
 func TestCommitCut(t *testing.T) {
 	t.Parallel()
+	eachWay(t, testCommitCut)
+}
+
+func testCommitCut(t *testing.T, terms func(string) (Terms, bool)) {
+	t.Helper()
 	f, proxy := setupProxy(t)
+	f.rules.Terms = terms
 	keys := jobs(5)
 	f.cacheNow(t, append(keys, job("1"))...)
 	f.exec(t, "DELETE FROM candidates WHERE job_id = '1'")

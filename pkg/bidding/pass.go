@@ -278,22 +278,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			left := p.broken[key(i)]
-			if row.Locked && left {
-				b.numbers = append(b.numbers, -1)
-			} else if row.Locked {
-				b.numbers = append(b.numbers, len(b.attempts))
-			}
-			if left {
-				continue
-			}
-			if b.plain == nil {
-				b.taken[row.Place] = len(b.attempts)
-			}
-			a := Attempt{Key: key(i), queuedAt: row.CachedAt}
-			a.lock(row.Locked)
-			a.place = row.Place
-			b.attempts = append(b.attempts, a)
+			b.note(key(i), &row, p.broken[key(i)])
 		}
 		if len(rows) > 0 && s.isPart {
 			p.fruitless, s.isPart = 0, false
@@ -311,6 +296,27 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		}
 		return nil
 	}
+}
+
+// note makes an attempt of a candidate that was taken, unless that is left to another worker.
+func (b *batch) note(key posting.Key, row *queries.TakeCandidatesRow, left bool) {
+	attempt := len(b.attempts)
+	if left {
+		attempt = -1
+	}
+	if row.Locked {
+		b.numbers = append(b.numbers, attempt)
+	}
+	if left {
+		return
+	}
+	if b.plain == nil {
+		b.taken[row.Place] = attempt
+	}
+	a := Attempt{Key: key, queuedAt: row.CachedAt}
+	a.lock(row.Locked)
+	a.place = row.Place
+	b.attempts = append(b.attempts, a)
 }
 
 // isWhole says that no candidate is left to one worker.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 )
 
@@ -49,8 +50,9 @@ const (
 	judgedBatches = 16
 )
 
-// errLeft means that a bid was inserted on a candidate that is left to another worker.
-var errLeft = errors.New("a candidate is left to another worker")
+// errNotPlain means that a batch must be judged after all: a bid was inserted on a candidate that is left
+// to another worker, or a writer that takes no locks was faster at one.
+var errNotPlain = errors.New("not as plain as it looked")
 
 // knownTerms are the terms of the marketplaces that a claimer has met, as the arrays that InsertPlain takes.
 type knownTerms struct {
@@ -71,10 +73,13 @@ func (c *Claimer) meet(attempts []Attempt) {
 	last := ""
 	for i := range attempts {
 		marketplace := attempts[i].Key.Marketplace
-		if marketplace == last || c.terms.met[marketplace] || len(c.terms.marketplaces) == maxTerms {
+		if marketplace == last { // they are in key order
 			continue
 		}
 		last = marketplace
+		if c.terms.met[marketplace] || len(c.terms.marketplaces) == maxTerms {
+			continue
+		}
 		if c.terms.met == nil {
 			c.terms.met = make(map[string]bool)
 		}
@@ -111,7 +116,10 @@ func (c *Claimer) plain(n int) *queries.InsertPlainParams {
 // insertPlain claims what is plain of the candidates that the statement before it has taken.
 func (b *batch) insertPlain(ctx context.Context, q *queries.Queries) error {
 	rows, err := q.InsertPlain(ctx, *b.plain)
-	if err != nil {
+	switch {
+	case db.Code(err) == db.CodeUniqueViolation:
+		return fmt.Errorf("%w: %w", errNotPlain, err)
+	case err != nil:
 		return fmt.Errorf("insert plain bids: %w", err)
 	}
 	number := 0
@@ -121,7 +129,7 @@ func (b *batch) insertPlain(ctx context.Context, q *queries.Queries) error {
 			number++
 		}
 		if b.numbers[number] < 0 {
-			return errLeft
+			return errNotPlain
 		}
 		a := &b.attempts[b.numbers[number]]
 		a.Outcome, a.BidID, a.AmountCents, a.Currency, a.CachedAt = Claimed, row.ID, row.AmountCents, row.Currency, row.CachedAt

@@ -23,6 +23,8 @@ func TestGenericPlans(t *testing.T) {
 	f := setupDirect(t)
 	f.pool = openPool(t, f.DirectURL, 1) // so that all is prepared in one session
 	c := f.claimer()
+	f.rules.Terms = Budget{}.Terms
+	plain := f.claimer()
 	locker := f.locker()
 	keys := jobs(3)
 	release := f.hold(t, keys[2])
@@ -36,6 +38,8 @@ func TestGenericPlans(t *testing.T) {
 		between := once("judged", func() { f.exec(t, insertLive, keys[0].Marketplace, keys[0].JobID) })
 		want(t, "by hand", verdict(attempt(t, f.claimer(between), keys[0], AttemptOptions{})), "duplicate")
 		want(t, "pass", outcomes(pass(t, c, PassOptions{})), map[Outcome]int{Claimed: 1, Locked: 1})
+		f.cacheNow(t, job("plain"))
+		want(t, "plain pass", outcomes(pass(t, plain, PassOptions{})), map[Outcome]int{Claimed: 1})
 		// Not by a failing statement: the driver forgets those.
 		if err := c.failCandidates(t.Context(), &batch{pass: &passing{}, attempts: []Attempt{{Key: keys[2]}}}, errors.New("as arranged")); err != nil {
 			t.Error(err)

@@ -62,7 +62,13 @@ func TestRace(t *testing.T) {
 // TestPasses has three passes at 1,000 candidates in different orders.
 func TestPasses(t *testing.T) {
 	t.Parallel()
+	eachWay(t, testPasses)
+}
+
+func testPasses(t *testing.T, terms func(string) (Terms, bool)) {
+	t.Helper()
 	f := setup(t)
+	f.rules.Terms = terms
 	keys := jobs(1000)
 	f.cacheNow(t, keys...)
 	f.exec(t, "UPDATE candidates SET not_before = not_before - random() * interval '1 hour'")
@@ -87,7 +93,13 @@ func TestPasses(t *testing.T) {
 // TestPassesBesideHands: four claimers with batches, and people at the same postings.
 func TestPassesBesideHands(t *testing.T) {
 	t.Parallel()
+	eachWay(t, testPassesBesideHands)
+}
+
+func testPassesBesideHands(t *testing.T, terms func(string) (Terms, bool)) {
+	t.Helper()
 	f := setup(t)
+	f.rules.Terms = terms
 	keys := jobs(300)
 	f.cacheNow(t, keys...)
 	byHand := slices.Clone(keys)

@@ -134,8 +134,44 @@ func (f *fixture) claimer(change ...func(*Claimer)) *Claimer {
 	for _, change := range change {
 		change(c)
 	}
-	c.meet([]Attempt{{Key: job("")}, {Key: posting.Key{Marketplace: "guru"}}}) // from batches before, in place of one
+	c.meet([]Attempt{{Key: job("")}, {Key: posting.Key{Marketplace: "guru"}}}) // as if in batches before
 	return c
+}
+
+// eachWay runs a test with passes that judge all that they take, and with passes that claim the plain first.
+func eachWay(t *testing.T, test func(t *testing.T, terms func(string) (Terms, bool))) {
+	t.Helper()
+	t.Run("judged", func(t *testing.T) {
+		t.Parallel()
+		test(t, nil)
+	})
+	t.Run("plain", func(t *testing.T) {
+		t.Parallel()
+		test(t, Budget{}.Terms)
+	})
+}
+
+// statements counts what is sent from now on, by the names of the queries.
+func (f *fixture) statements() func(name string) int {
+	var (
+		mu     sync.Mutex
+		counts = map[string]int{}
+	)
+	before := f.rewrite
+	f.rewrite = func(sql string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		counts[queryName(sql)]++
+		if before != nil {
+			return before(sql)
+		}
+		return sql
+	}
+	return func(name string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return counts[name]
+	}
 }
 
 // at makes the claimer take now for the time that the database's clock shows.
