@@ -222,6 +222,27 @@ func TestPlainFails(t *testing.T) {
 	f.tally(t, made...)
 }
 
+// TestRestFails: what is plain is not claimed without a judgement of the rest of its batch.
+func TestRestFails(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.rules.Terms = Budget{}.Terms
+	keys := jobs(2)
+	f.cacheNow(t, keys...)
+	f.exec(t, "UPDATE postings SET budget_max_cents = NULL WHERE job_id = $1", keys[1].JobID)
+	f.rewrite = func(sql string) string {
+		if sql == queries.Judge {
+			return strings.Replace(sql, "ELSE ''", "ELSE (1 / (k.number - k.number))::text", 1)
+		}
+		return sql
+	}
+	made := pass(t, f.claimer(), PassOptions{})
+	want(t, "outcomes", verdicts(made), []string{"failed database_error", "failed database_error"})
+	want(t, "bids", f.count(t, "bids"), 0)
+	want(t, "still queued", f.count(t, "candidates WHERE tries = 1"), 2)
+	f.tally(t, made...)
+}
+
 // TestPlainOutrun: a writer that takes no locks was faster at one, after the statement's snapshot.
 func TestPlainOutrun(t *testing.T) {
 	t.Parallel()
