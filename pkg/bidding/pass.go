@@ -260,6 +260,8 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		key := func(i int) posting.Key { return posting.Key{Marketplace: rows[i].Marketplace, JobID: rows[i].JobID} }
 		if b.plain == nil {
 			b.taken = make(map[pgtype.TID]int, len(rows))
+		} else {
+			b.numbers = make([]int, 0, len(rows))
 		}
 		order := make([]int, len(rows))
 		for i := range order {
@@ -268,7 +270,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		slices.SortFunc(order, func(x, y int) int { return key(x).Compare(key(y)) })
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		b.attempts, b.numbers = make([]Attempt, 0, len(rows)), make([]int, 0, len(rows))
+		b.attempts = make([]Attempt, 0, len(rows))
 		nearest := end
 		for _, i := range order {
 			row := rows[i]
@@ -304,7 +306,7 @@ func (b *batch) note(key posting.Key, row *queries.TakeCandidatesRow, left bool)
 	if left {
 		attempt = -1
 	}
-	if row.Locked {
+	if b.plain != nil && row.Locked {
 		b.numbers = append(b.numbers, attempt)
 	}
 	if left {

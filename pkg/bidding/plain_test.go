@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/policy"
 	"github.com/arbitrageai/bidder/pkg/posting"
@@ -178,29 +176,9 @@ func TestPlainPlans(t *testing.T) {
 func scenarioPlainPlans(t *testing.T, f *fixture) error {
 	t.Helper()
 	f.exec(t, "VACUUM ANALYZE candidates")
-	insert := queries.InsertPlain
-	if f.rewrite != nil {
-		insert = f.rewrite(insert)
-	}
-	var plan []string
-	err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx *db.Tx) error {
-		if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
-			return err
-		}
-		rows, err := tx.Query(t.Context(), "EXPLAIN "+insert, pgx.QueryExecModeExec,
-			[]string{}, nil, []bool{false}, noon(), []string{"guru"}, postingTTL, []int64{1}, []int64{9})
-		if err != nil {
-			return err
-		}
-		plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	wanted := map[string]int{"Tid Scan on candidates": 1, "candidates_pkey": 0, "postings_pkey": 1, "bids_one_active_per_posting": 1, "bids_history": 1, "Seq Scan": 0}
-	got := map[string]int{}
-	for text := range wanted {
-		got[text] = strings.Count(strings.Join(plan, "\n"), text)
-	}
-	return errors.Join(err, differ("how often the plan has it\n"+strings.Join(plan, "\n"), got, wanted))
+	return f.planned(t, map[string]int{
+		"Tid Scan on candidates": 1, "candidates_pkey": 0, "postings_pkey": 1, "bids_one_active_per_posting": 1, "bids_history": 1, "Seq Scan": 0,
+	}, queries.InsertPlain, []string{}, nil, []bool{false}, noon(), []string{"guru"}, postingTTL, []int64{1}, []int64{9})
 }
 
 // TestPlainFails: one by one they are judged.
