@@ -94,6 +94,9 @@ type noRow struct{ err error }
 
 func (r noRow) Scan(...any) error { return r.err }
 
+// beginning is how BEGIN is written, wherever it is sent: each text of it would be prepared by itself.
+const beginning = "begin isolation level read committed"
+
 // Together runs the statements of fn in one message, and with BEGIN and the limits where they are the
 // first. fn is called twice: to send them, where they answer nothing, and to read what they answered.
 //
@@ -103,23 +106,36 @@ func (t *Tx) Together(ctx context.Context, fn func(q *queries.Queries) error) er
 	if t.failed != nil {
 		return t.failed
 	}
-	first := t.begun == nil
 	batch := &pgx.Batch{}
+	first := t.begun == nil
 	if first {
-		batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-		_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
+		batch.BeginTx(pgx.TxOptions{BeginQuery: beginning})
+		t.limit(ctx, batch)
 	}
 	if err := fn(queries.New(sending{batch})); err != nil {
 		return err
 	}
-	var results pgx.BatchResults
 	if first {
-		results = t.pool.SendBatch(ctx, batch)
+		results := t.pool.SendBatch(ctx, batch)
 		t.begun = results.Tx()
-		t.failed = asked(ctx, results)
-	} else {
-		results = t.begun.SendBatch(ctx, batch)
+		return t.readBegun(ctx, results, fn)
 	}
+	results := t.begun.SendBatch(ctx, batch)
+	err := fn(queries.New(reading{results}))
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+// limit sends the limits.
+func (t *Tx) limit(ctx context.Context, batch *pgx.Batch) {
+	_, _ = queries.New(sending{batch}).SetLimits(ctx, t.limits.params())
+}
+
+// readBegun reads the answers to BEGIN, the limits and the statements of fn.
+func (t *Tx) readBegun(ctx context.Context, results pgx.BatchResults, fn func(q *queries.Queries) error) error {
+	t.failed = asked(ctx, results)
 	err := t.failed
 	if err == nil {
 		err = fn(queries.New(reading{results}))
@@ -239,31 +255,73 @@ func (t *Tx) Commit(ctx context.Context) error {
 // CommitWith is [Tx.Commit] in one message with the statements of last, of which nothing is read
 // but whether they failed.
 func (t *Tx) CommitWith(ctx context.Context, last func(q *queries.Queries) error) error {
-	if err := ctx.Err(); err != nil { // then nothing is sent
+	batch := &pgx.Batch{}
+	if err := t.endWith(ctx, batch, last); err != nil || batch.Len() == 0 {
+		return err
+	}
+	results := t.begun.SendBatch(ctx, batch)
+	if err := t.readCommitted(ctx, results, batch.Len()); err != nil {
+		return err
+	}
+	_ = results.Close() // all is read
+	t.release(ctx)
+	return nil
+}
+
+// CommitAnd is [Tx.CommitWith] and, in the same message, the beginning of the transaction that follows on
+// the same connection under the same limits, with first as [Tx.Together] says. From then on t is that one.
+// Where committed is an error nothing has begun; else begun says whether what followed went well.
+func (t *Tx) CommitAnd(ctx context.Context, last, first func(q *queries.Queries) error) (committed, begun error) {
+	batch := &pgx.Batch{}
+	if err := t.endWith(ctx, batch, last); err != nil {
+		return err, nil
+	}
+	if batch.Len() == 0 { // there is nothing to commit
+		return nil, t.Together(ctx, first)
+	}
+	n := batch.Len()
+	batch.Queue(beginning)
+	t.limit(ctx, batch)
+	if err := first(queries.New(sending{batch})); err != nil {
+		return err, nil
+	}
+	results := t.begun.SendBatch(ctx, batch)
+	if err := t.readCommitted(ctx, results, n); err != nil {
+		return err, nil
+	}
+	return nil, t.readBegun(ctx, results, first)
+}
+
+// endWith sends the statements of last and COMMIT, or nothing where that cannot be.
+func (t *Tx) endWith(ctx context.Context, batch *pgx.Batch, last func(q *queries.Queries) error) error {
+	if err := ctx.Err(); err != nil {
 		t.Rollback(ctx)
 		return fmt.Errorf("commit: %w", err)
 	}
 	if t.begun == nil || t.failed != nil {
 		return t.failed
 	}
-	batch := &pgx.Batch{}
 	if err := last(queries.New(sending{batch})); err != nil {
 		return err
 	}
 	batch.Queue("commit")
+	return nil
+}
+
+// readCommitted reads n answers, of which the last is to COMMIT. Where it fails the transaction has ended.
+func (t *Tx) readCommitted(ctx context.Context, results pgx.BatchResults, n int) error {
 	var tag pgconn.CommandTag
-	results := t.begun.SendBatch(ctx, batch)
-	for range batch.Len() {
-		tag, _ = results.Exec()
+	var err error
+	for i := 0; i < n && err == nil; i++ {
+		tag, err = results.Exec()
 	}
-	err := results.Close() // the first that went wrong
 	if err == nil && tag.String() == "ROLLBACK" {
 		err = pgx.ErrTxCommitRollback
 	}
 	if err == nil {
-		t.release(ctx)
 		return nil
 	}
+	_ = results.Close()
 	t.Rollback(ctx) // gives the connection back
 	// Not pgconn.SafeToRetry: it is true, too, when the answer to COMMIT was lost.
 	if pgErr, answered := errors.AsType[*pgconn.PgError](err); errors.Is(err, pgx.ErrTxCommitRollback) ||

@@ -66,7 +66,11 @@ func isPassing(err error) bool {
 // settle brings the attempts of b to an outcome each, whatever happens to their
 // transaction. Its error is an outage, or a failure to take anything at all.
 func (c *Claimer) settle(ctx context.Context, b *batch, take take) error {
-	err := c.claim(ctx, b, take)
+	return c.settled(ctx, b, c.claim(ctx, b, take))
+}
+
+// settled is settle after a first claim that ended with err.
+func (c *Claimer) settled(ctx context.Context, b *batch, err error) error {
 	for tries := 1; b.isPassing(err) && tries < takeTries; tries++ {
 		b.exact = tries > 1 && wantsCaps(err) // before that another worker may have cut new shares
 		err = c.claim(ctx, b, takeAttempts)

@@ -95,6 +95,11 @@ type batch struct {
 	numbers []int
 	// inserted is how many of them were plain, and are claimed.
 	inserted int
+
+	// tx is the transaction while it is open; started, when it was begun, and judgedAt, unless zero, the
+	// time by which was judged.
+	tx                *db.Tx
+	started, judgedAt time.Time
 }
 
 // attempt is the one that was judged, or nil where its candidate is left to another worker.
@@ -153,27 +158,34 @@ func (c *Claimer) bounded(ctx context.Context) (context.Context, context.CancelF
 
 // claim runs one claim transaction. After an error b holds the attempts as far as they
 // were known, none of them decided; only db.ErrCommitUnknown leaves that open.
-func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
-	started := time.Now()
+func (c *Claimer) claim(ctx context.Context, b *batch, take take) error {
+	if _, err := c.begin(ctx, nil, b, take); err != nil {
+		return err
+	}
+	return c.commit(ctx, b)
+}
+
+// begin takes the attempts of b and decides on them, in a transaction that it leaves open for commit or
+// for the begin of the next batch. Its first message commits last, unless that is nil: where committed
+// is an error b has not begun.
+func (c *Claimer) begin(ctx context.Context, last, b *batch, take take) (committed, err error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	tx := db.Begin(c.pool, c.limited())
-	b.spending = spending{}
+	c.after("beginning")
+	b.started, b.spending = time.Now(), spending{}
+	if last == nil {
+		b.tx = db.Begin(c.pool, c.limited())
+	} else {
+		b.tx = last.tx
+	}
+	decided := false
 	defer func() {
-		if err != nil && b.pass != nil {
-			b.pass.broke(b.attempts) // before others can take them
-		}
-		tx.Rollback(ctx)
-		if b.spending.deciding {
-			<-c.deciding
-		}
-		if err != nil && expired(err, started, c.limits.TTL) {
-			err = fmt.Errorf("%w: %w", ErrLockExpired, err)
+		if !decided { // or the policy panics
+			err = c.abandon(ctx, b, err)
 		}
 	}()
-	c.after("beginning")
 	var found []queries.JudgeRow
-	if err := tx.Together(ctx, func(q *queries.Queries) error {
+	first := func(q *queries.Queries) error {
 		err := take(ctx, q, b)
 		switch {
 		case err != nil:
@@ -183,63 +195,94 @@ func (c *Claimer) claim(ctx context.Context, b *batch, take take) (err error) {
 			found, err = c.look(ctx, q, b, all, nil)
 		}
 		return err
-	}); err != nil {
-		return err
 	}
-	if len(b.attempts) == 0 {
-		return nil
+	if last == nil {
+		err = b.tx.Together(ctx, first)
+	} else {
+		committed, err = b.tx.CommitAnd(ctx, func(q *queries.Queries) error { return c.conclude(ctx, q, last) }, first)
+		committed = c.committed(ctx, last, committed)
 	}
-	c.after("locked")
-	q := queries.New(tx)
-	var judgedAt time.Time
+	if committed != nil || err != nil {
+		return committed, err
+	}
+	if len(b.attempts) > 0 {
+		c.after("locked")
+	}
 	if b.inserted < len(b.attempts) {
-		if judgedAt, err = c.decide(ctx, q, b, found); err != nil {
-			return err
+		if err := c.decide(ctx, queries.New(b.tx), b, found); err != nil {
+			return nil, err
 		}
 	}
-	c.after("written")
-	if err := tx.CommitWith(ctx, func(q *queries.Queries) error { return c.conclude(ctx, q, b, judgedAt) }); err != nil {
-		return err
+	if len(b.attempts) > 0 {
+		c.after("written")
 	}
+	decided = true
+	return nil, nil
+}
+
+// commit commits what begin has decided.
+func (c *Claimer) commit(ctx context.Context, b *batch) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	return c.committed(ctx, b, b.tx.CommitWith(ctx, func(q *queries.Queries) error { return c.conclude(ctx, q, b) }))
+}
+
+// committed notes that the transaction of b was committed, unless err says otherwise.
+func (c *Claimer) committed(ctx context.Context, b *batch, err error) error {
+	if err != nil {
+		return c.abandon(ctx, b, err)
+	}
+	c.letDecide(b)
 	c.remember(b.spending.cuts)
 	return nil
 }
 
+// abandon leaves nothing of the transaction of b, which err has ended, and says whether that was its age.
+func (c *Claimer) abandon(ctx context.Context, b *batch, err error) error {
+	if b.pass != nil {
+		b.pass.broke(b.attempts) // before others can take them
+	}
+	b.tx.Rollback(ctx)
+	c.letDecide(b)
+	if err != nil && expired(err, b.started, c.limits.TTL) {
+		return fmt.Errorf("%w: %w", ErrLockExpired, err)
+	}
+	return err
+}
+
 // decide judges what was locked and was not plain, inserts the bids that nothing stands against, and finds out who
 // won where the insert found a writer that takes no locks.
-func (c *Claimer) decide(
-	ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow,
-) (judgedAt time.Time, err error) {
+func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch, found []queries.JudgeRow) (err error) {
 	if b.plain != nil && slices.ContainsFunc(b.attempts, func(a Attempt) bool { return open(&a) }) {
 		if found, err = c.look(ctx, q, b, open, nil); err != nil {
-			return judgedAt, err
+			return err
 		}
 	}
-	if judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
-		return judgedAt, err
+	if b.judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
+		return err
 	}
 	c.after("judged")
-	if err := c.spend(ctx, q, b, judgedAt); err != nil {
-		return judgedAt, err
+	if err := c.spend(ctx, q, b, b.judgedAt); err != nil {
+		return err
 	}
-	if err := c.insert(ctx, q, b, judgedAt); err != nil {
-		return judgedAt, err
+	if err := c.insert(ctx, q, b); err != nil {
+		return err
 	}
-	if err := c.takeShares(ctx, q, b, judgedAt); err != nil {
-		return judgedAt, err
+	if err := c.takeShares(ctx, q, b, b.judgedAt); err != nil {
+		return err
 	}
-	if err := c.cutSpending(ctx, q, b, judgedAt); err != nil {
-		return judgedAt, err
+	if err := c.cutSpending(ctx, q, b, b.judgedAt); err != nil {
+		return err
 	}
-	return judgedAt, findWinners(ctx, q, b)
+	return findWinners(ctx, q, b)
 }
 
 // conclude takes what is decided off the queue, and leaves the rest there for later. Its
 // statements go with the COMMIT, so it is there that they fail.
-func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch) error {
 	err := drop(ctx, q, b)
 	if b.audit {
-		err = errors.Join(err, c.recordDuplicates(ctx, q, b, judgedAt))
+		err = errors.Join(err, c.recordDuplicates(ctx, q, b))
 	}
 	if b.pass != nil {
 		err = errors.Join(err, postpone(ctx, q, b))
@@ -249,10 +292,10 @@ func (c *Claimer) conclude(ctx context.Context, q *queries.Queries, b *batch, ju
 
 // insert writes the bids. Attempts that nothing stood against and that could not be inserted
 // become Locked.
-func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch) error {
 	n := len(b.attempts) - b.inserted
 	params := queries.InsertBidsParams{
-		RunID: c.runID, JudgedAt: judgedAt,
+		RunID: c.runID, JudgedAt: b.judgedAt,
 		IDs: make([]uuid.UUID, 0, n), InTables: make([]uint32, 0, n), Places: make([]pgtype.TID, 0, n), WrittenBy: make([]uint32, 0, n),
 		Amounts: make([]int64, 0, n), NeedApproval: make([]bool, 0, n),
 	}
@@ -347,8 +390,8 @@ func findWinners(ctx context.Context, q *queries.Queries, b *batch) error {
 	return nil
 }
 
-func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
-	params := queries.InsertDuplicatesParams{RunID: c.runID, Now: judgedAt}
+func (c *Claimer) recordDuplicates(ctx context.Context, q *queries.Queries, b *batch) error {
+	params := queries.InsertDuplicatesParams{RunID: c.runID, Now: b.judgedAt}
 	for _, a := range b.attempts {
 		if a.Outcome == Duplicate {
 			params.IDs = append(params.IDs, uuid.Must(uuid.NewV7()))

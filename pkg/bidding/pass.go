@@ -67,45 +67,6 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 	}
 }
 
-// drain takes and claims batches for as long as there is a stretch of the queue to take them from.
-func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) error {
-	size, troubles, judged := options.Batch, 0, 0
-	s := p.next(nil)
-	for s != nil && ctx.Err() == nil {
-		b, taken := &batch{pass: p, automatic: true}, 0
-		if judged--; judged < 0 && p.isWhole() {
-			b.plain = c.plain(size)
-		}
-		tried := b.plain != nil
-		err := c.settle(context.WithoutCancel(ctx), b, p.take(s, size, &taken))
-		if len(b.attempts) > 0 {
-			c.counters.add(b.attempts)
-			c.meet(b.attempts)
-			if tried && 2*b.inserted < len(b.attempts) {
-				judged = judgedBatches
-			}
-			if options.Observe != nil {
-				options.Observe(b.attempts)
-			}
-		}
-		switch {
-		case err == nil && taken == 0:
-			s = p.next(s)
-		case err == nil:
-			troubles = 0
-		case len(b.attempts) > 0:
-			return err
-		case db.Code(err) == db.CodeOutOfMemory && size > 1:
-			size = (size + 1) / 2 // the server's lock table is full: take fewer at once
-		case isPassing(err) && troubles < takeTries:
-			troubles++
-		default:
-			return err
-		}
-	}
-	return nil
-}
-
 // stretch is a part of the queue: the candidates due from place to end, both included.
 type stretch struct {
 	place, end time.Time

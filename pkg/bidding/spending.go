@@ -108,6 +108,14 @@ func (c *Claimer) decideExactly(
 	return tight, nil
 }
 
+// letDecide lets the other workers decide exactly, where b kept them from it.
+func (c *Claimer) letDecide(b *batch) {
+	if b.spending.deciding {
+		b.spending.deciding = false
+		<-c.deciding
+	}
+}
+
 // lockSpending takes caps as a whole and refuses what they leave no room for. The first
 // time that a claimer meets a cap it counts the bids: the cap may be new, or have been
 // lifted for a while.
