@@ -13,17 +13,17 @@ FROM (
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
 -- queue on, then tries the lock of each. Where those lie of which it got the lock is noted for the
 -- next statement, which comes in the same message, before anybody has read what was taken.
-WITH taken AS MATERIALIZED (
-    SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
-    FROM candidates AS c
-    WHERE c.not_before <= @due_by::timestamptz
-        AND c.not_before >= @place::timestamptz
-    ORDER BY c.not_before
-    LIMIT @batch::integer
-    FOR UPDATE SKIP LOCKED
-),
-tried AS MATERIALIZED (
-    SELECT t.*, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked FROM taken AS t
+WITH tried AS MATERIALIZED (
+    SELECT t.*, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked
+    FROM (
+        SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
+        FROM candidates AS c
+        WHERE c.not_before <= @due_by::timestamptz
+            AND c.not_before >= @place::timestamptz
+        ORDER BY c.not_before
+        LIMIT @batch::integer
+        FOR UPDATE SKIP LOCKED
+    ) AS t
 ),
 noted AS MATERIALIZED (
     SELECT set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true) FROM tried AS t
@@ -39,12 +39,16 @@ FROM noted
 CROSS JOIN tried AS t;
 
 -- name: QueueBounds :one
--- The database's clock, and from when to when the candidates are due by then; the zero time
--- twice where none is.
+-- The database's clock, from when to when the candidates are due by then (the zero time twice
+-- where none is), and which marketplaces the first of them are of.
 SELECT
     clock.now::timestamptz AS now,
     coalesce((SELECT min(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS first,
-    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last
+    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last,
+    ARRAY(
+        SELECT DISTINCT f.marketplace
+        FROM (SELECT c.marketplace FROM candidates AS c WHERE c.not_before <= clock.now ORDER BY c.not_before LIMIT 64) AS f
+    )::text[] AS marketplaces
 FROM (SELECT clock_timestamp() AS now) AS clock;
 
 -- name: InsertPlain :many
@@ -69,7 +73,7 @@ SELECT
 FROM (SELECT coalesce(sqlc.narg('now')::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
-        row_number() OVER (ORDER BY t.marketplace, t.job_id) AS number,
+        row_number() OVER (ORDER BY t.marketplace, t.job_id ROWS UNBOUNDED PRECEDING) AS number,
         array_position(@marketplaces::text[], t.marketplace::text) AS terms,
         t.marketplace,
         t.job_id

@@ -297,7 +297,7 @@ SELECT
 FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
-        row_number() OVER (ORDER BY t.marketplace, t.job_id) AS number,
+        row_number() OVER (ORDER BY t.marketplace, t.job_id ROWS UNBOUNDED PRECEDING) AS number,
         array_position($5::text[], t.marketplace::text) AS terms,
         t.marketplace,
         t.job_id
@@ -667,22 +667,32 @@ const QueueBounds = `-- name: QueueBounds :one
 SELECT
     clock.now::timestamptz AS now,
     coalesce((SELECT min(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS first,
-    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last
+    coalesce((SELECT max(c.not_before) FROM candidates AS c WHERE c.not_before <= clock.now), '0001-01-01 00:00Z')::timestamptz AS last,
+    ARRAY(
+        SELECT DISTINCT f.marketplace
+        FROM (SELECT c.marketplace FROM candidates AS c WHERE c.not_before <= clock.now ORDER BY c.not_before LIMIT 64) AS f
+    )::text[] AS marketplaces
 FROM (SELECT clock_timestamp() AS now) AS clock
 `
 
 type QueueBoundsRow struct {
-	Now   time.Time `json:"now"`
-	First time.Time `json:"first"`
-	Last  time.Time `json:"last"`
+	Now          time.Time `json:"now"`
+	First        time.Time `json:"first"`
+	Last         time.Time `json:"last"`
+	Marketplaces []string  `json:"marketplaces"`
 }
 
-// The database's clock, and from when to when the candidates are due by then; the zero time
-// twice where none is.
+// The database's clock, from when to when the candidates are due by then (the zero time twice
+// where none is), and which marketplaces the first of them are of.
 func (q *Queries) QueueBounds(ctx context.Context) (QueueBoundsRow, error) {
 	row := q.db.QueryRow(ctx, QueueBounds)
 	var i QueueBoundsRow
-	err := row.Scan(&i.Now, &i.First, &i.Last)
+	err := row.Scan(
+		&i.Now,
+		&i.First,
+		&i.Last,
+		&i.Marketplaces,
+	)
 	return i, err
 }
 
@@ -709,17 +719,17 @@ func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Durati
 }
 
 const TakeCandidates = `-- name: TakeCandidates :many
-WITH taken AS MATERIALIZED (
-    SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
-    FROM candidates AS c
-    WHERE c.not_before <= $1::timestamptz
-        AND c.not_before >= $2::timestamptz
-    ORDER BY c.not_before
-    LIMIT $3::integer
-    FOR UPDATE SKIP LOCKED
-),
-tried AS MATERIALIZED (
-    SELECT t.ctid, t.marketplace, t.job_id, t.cached_at, t.not_before, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked FROM taken AS t
+WITH tried AS MATERIALIZED (
+    SELECT t.ctid, t.marketplace, t.job_id, t.cached_at, t.not_before, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked
+    FROM (
+        SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
+        FROM candidates AS c
+        WHERE c.not_before <= $1::timestamptz
+            AND c.not_before >= $2::timestamptz
+        ORDER BY c.not_before
+        LIMIT $3::integer
+        FOR UPDATE SKIP LOCKED
+    ) AS t
 ),
 noted AS MATERIALIZED (
     SELECT set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true) FROM tried AS t

@@ -54,8 +54,8 @@ func mutants() []mutant {
 		{queries.TakeCandidates, "FILTER (WHERE t.locked)", "FILTER (WHERE t.locked IS NOT NULL)", scenarioPlain},
 
 		{queries.InsertPlain, "WHERE c.ctid = ANY(", "WHERE c.ctid <> ALL(", scenarioPlain},
-		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id)", "(ORDER BY t.marketplace DESC, t.job_id)", scenarioPlain},
-		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id)", "(ORDER BY t.marketplace, t.job_id DESC)", scenarioPlain},
+		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id ROWS", "(ORDER BY t.marketplace DESC, t.job_id ROWS", scenarioPlain},
+		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id ROWS", "(ORDER BY t.marketplace, t.job_id DESC ROWS", scenarioPlain},
 		{queries.InsertPlain, "array_position($5::text[], t.marketplace::text)", "array_position($5::text[], t.marketplace::text) * 0 + 1", scenarioPlain},
 		{queries.InsertPlain, "CASE WHEN ($3::boolean[])[k.terms] THEN", "CASE WHEN NOT ($3::boolean[])[k.terms] THEN", scenarioPlain},
 		{queries.InsertPlain, "CASE WHEN NOT ($3)[k.terms] THEN", "CASE WHEN ($3)[k.terms] THEN", scenarioPlain},

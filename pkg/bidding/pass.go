@@ -37,6 +37,7 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 	}
 	workers, working := errgroup.WithContext(ctx)
 	if !queue.First.IsZero() {
+		c.meet(queue.Marketplaces)
 		p := newPassing(options.Workers, queue.First, queue.Last, queue.Now)
 		for range options.Workers {
 			workers.Go(func() error { return c.drain(working, p, options) })

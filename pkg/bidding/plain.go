@@ -63,20 +63,14 @@ type knownTerms struct {
 	needApproval []bool
 }
 
-// meet learns the terms of the marketplaces of attempts, for the batches to come.
-func (c *Claimer) meet(attempts []Attempt) {
+// meet learns the terms of marketplaces, for the batches to come.
+func (c *Claimer) meet(marketplaces []string) {
 	if c.rules.Terms == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := ""
-	for i := range attempts {
-		marketplace := attempts[i].Key.Marketplace
-		if marketplace == last { // they are in key order
-			continue
-		}
-		last = marketplace
+	for _, marketplace := range marketplaces {
 		if c.terms.met[marketplace] || len(c.terms.marketplaces) == maxTerms {
 			continue
 		}
@@ -94,6 +88,16 @@ func (c *Claimer) meet(attempts []Attempt) {
 			c.terms.needApproval = append(c.terms.needApproval, terms.NeedsApproval)
 		}
 	}
+}
+
+// marketplaces are those of the attempts, which are in key order.
+func (b *batch) marketplaces() (met []string) {
+	for i := range b.attempts {
+		if marketplace := b.attempts[i].Key.Marketplace; len(met) == 0 || met[len(met)-1] != marketplace {
+			met = append(met, marketplace)
+		}
+	}
+	return met
 }
 
 // plain is the claim of what is plain of n candidates, or nil where nothing can be.

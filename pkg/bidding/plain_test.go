@@ -301,17 +301,17 @@ func TestMeet(t *testing.T) {
 			return Caps{}
 		},
 	}}
-	c.meet([]Attempt{{Key: posting.Key{Marketplace: "capped"}}, {Key: posting.Key{Marketplace: "complicated"}}})
+	c.meet([]string{"capped", "complicated"})
 	want(t, "nothing is simple", c.plain(64) == nil, true)
-	c.meet([]Attempt{{Key: job("1")}, {Key: job("2")}})
-	c.meet([]Attempt{{Key: job("3")}})
+	c.meet((&batch{attempts: []Attempt{{Key: job("1")}, {Key: job("2")}}}).marketplaces())
+	c.meet([]string{"upwork"})
 	p := c.plain(2)
 	want(t, "ids", len(p.IDs), 2)
 	want(t, "known", p.Marketplaces, []string{"upwork"})
 	want(t, "bounds", []int64{p.MinAmounts[0], p.MaxAmounts[0]}, []int64{1, 2})
 	want(t, "approval", p.NeedApproval, []bool{true})
 	for i := range 2 * maxTerms {
-		c.meet([]Attempt{{Key: posting.Key{Marketplace: strconv.Itoa(i)}}})
+		c.meet([]string{strconv.Itoa(i)})
 	}
 	want(t, "so many", len(c.plain(1).Marketplaces), maxTerms)
 }

@@ -134,7 +134,7 @@ func (f *fixture) claimer(change ...func(*Claimer)) *Claimer {
 	for _, change := range change {
 		change(c)
 	}
-	c.meet([]Attempt{{Key: job("")}, {Key: posting.Key{Marketplace: "guru"}}}) // as if in batches before
+	c.meet([]string{"upwork", "guru"}) // as if in batches before
 	return c
 }
 

@@ -52,7 +52,7 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 			return s, problem
 		}
 	}
-	w.claimer.meet(b.attempts)
+	w.claimer.meet(b.marketplaces())
 	if b.plain != nil && len(b.attempts) > 0 && 2*b.inserted < len(b.attempts) {
 		w.judged = judgedBatches
 	}

@@ -1,0 +1,155 @@
+package bidding
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
+
+// messages counts what is sent to the server and waited for.
+type messages struct{ n atomic.Int64 }
+
+func (m *messages) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	m.n.Add(1)
+	return ctx
+}
+
+func (m *messages) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (m *messages) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	m.n.Add(1)
+	return ctx
+}
+
+func (m *messages) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (m *messages) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// TestMessages: one more batch costs one more message where all is plain, and two where it is judged.
+func TestMessages(t *testing.T) {
+	t.Parallel()
+	for name, terms := range map[string]func(string) (Terms, bool){"plain": Budget{}.Terms, "judged": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.rules.Terms = terms
+			sent := &messages{}
+			config := f.pool.Config()
+			config.MaxConns, config.ConnConfig.Tracer = 1, sent
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			f.pool = pool
+			all, costs := jobs(30), map[int]int64{}
+			for _, batches := range []int{3, 5, 6} {
+				keys := all[:2*batches]
+				all = all[2*batches:]
+				f.cacheNow(t, keys...)
+				before := sent.n.Load()
+				want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{Batch: 2})), map[Outcome]int{Claimed: len(keys)})
+				costs[batches] = sent.n.Load() - before
+			}
+			more := int64(1)
+			if terms == nil {
+				more = 2
+			}
+			want(t, "for one more", costs[6]-costs[5], more)
+			want(t, "for two more", costs[5]-costs[3], 2*more)
+		})
+	}
+}
+
+// TestReports: a worker reports after so many batches, when it holds nothing that a slow listener would
+// keep from others.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(2*chained + 3)
+	f.cacheNow(t, keys...)
+	reported, late := 0, 0
+	made := pass(t, f.claimer(), PassOptions{Batch: 1, Observe: func(attempts []Attempt) {
+		decided := len(keys) - f.count(t, "candidates")
+		late = max(late, decided-reported)
+		reported += len(attempts)
+		want(t, "open transactions", f.count(t, `pg_stat_activity WHERE datname = current_database()
+			AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'`), 0)
+	}})
+	want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: len(keys)})
+	want(t, "the most that was not reported yet", late, chained)
+	f.tally(t, made...)
+}
+
+// TestNextBatch: what happens to a batch does not happen to the one that is taken in the message of its COMMIT, nor
+// the other way round.
+func TestNextBatch(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		spoil func(t *testing.T, f *fixture)
+		fault string // of the network: "answer lost" or "cut", at the first COMMIT
+		want  string
+	}{
+		{name: "answer lost", fault: "answer lost", want: "claimed, claimed, claimed, claimed, claimed, claimed"},
+		{name: "cut", fault: "cut", want: "failed connection_lost, failed connection_lost, claimed, claimed, claimed, claimed"},
+		{name: "refused", spoil: func(t *testing.T, f *fixture) {
+			t.Helper()
+			f.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN IF NEW.job_id = '`+jobs(1)[0].JobID+`' THEN RAISE EXCEPTION 'refused'; END IF; RETURN NULL; END $$`)
+			f.exec(t, "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON bids DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()")
+		}, want: "failed database_error, claimed, claimed, claimed, claimed, claimed"},
+		{name: "cannot be dropped", spoil: func(_ *testing.T, f *fixture) {
+			f.rewrite = breaking(queries.DropTaken, 1)
+		}, want: "claimed, claimed, claimed, claimed, claimed, claimed"},
+		{name: "cannot be taken", spoil: func(_ *testing.T, f *fixture) {
+			f.rewrite = breaking(queries.TakeCandidates, 2)
+		}, want: "claimed, claimed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			eachWay(t, func(t *testing.T, terms func(string) (Terms, bool)) {
+				t.Helper()
+				f, proxy := setupProxy(t)
+				f.rules.Terms = terms
+				f.cacheNow(t, jobs(6)...)
+				happened := make(<-chan struct{})
+				switch tt.fault {
+				case "answer lost":
+					happened = proxy.DropAnswerTo(commit)
+				case "cut":
+					happened = proxy.CutBefore(commit)
+				default:
+					tt.spoil(t, f)
+				}
+				made, err := tryPass(t.Context(), f.claimer(), PassOptions{Batch: 2})
+				if tt.fault != "" {
+					<-happened
+				}
+				want(t, "outcomes", strings.Join(verdicts(made), ", "), tt.want)
+				want(t, "whether the pass ended early", err != nil, len(made) < 6)
+				claimed := outcomes(made)[Claimed]
+				want(t, "live bids", f.live(t), claimed)
+				want(t, "still queued", f.count(t, "candidates"), 6-claimed)
+				f.tally(t, made...)
+			})
+		})
+	}
+}
+
+// breaking has a statement fail when the server runs it for the nth time.
+func breaking(statement string, nth int32) func(sql string) string {
+	var times atomic.Int32
+	return func(sql string) string {
+		if sql == statement && times.Add(1) == nth {
+			return strings.NewReplacer("WHERE ", "WHERE 1 / (SELECT 0) = 1 AND ").Replace(sql)
+		}
+		return sql
+	}
+}
