@@ -56,26 +56,30 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 	if b.plain != nil && len(b.attempts) > 0 && 2*b.inserted < len(b.attempts) {
 		w.judged = judgedBatches
 	}
-	if err == nil {
-		w.open, w.troubles = b, 0
-		if taken == 0 {
-			s = w.pass.next(s)
-		}
-		return s, nil
+	if err != nil {
+		return s, w.failed(ctx, b, err)
 	}
-	if len(b.attempts) > 0 {
-		w.troubles = 0
-		return s, w.settle(ctx, b, err)
+	w.open, w.troubles = b, 0
+	if taken == 0 {
+		s = w.pass.next(s)
 	}
+	return s, nil
+}
+
+// failed goes on after a batch that could not be begun, unless err is for the pass to say.
+func (w *worker) failed(ctx context.Context, b *batch, err error) error {
 	switch {
+	case len(b.attempts) > 0:
+		w.troubles = 0
+		return w.settle(ctx, b, err)
 	case db.Code(err) == db.CodeOutOfMemory && w.size > 1:
 		w.size = (w.size + 1) / 2 // the server's lock table is full: take fewer at once
 	case (isPassing(err) || errors.Is(err, errNotPlain)) && w.troubles < takeTries:
 		w.troubles++
 	default:
-		return s, err
+		return err
 	}
-	return s, nil
+	return nil
 }
 
 // batch is the next one: plain, unless the last ones were not.
