@@ -29,7 +29,7 @@ type benchRun struct {
 	Workers            int     `json:"workers"`
 	Rate               float64 `json:"rate"` // claims a second
 	P50MS              float64 `json:"p50_ms"`
-	P99MS              float64 `json:"p99_ms"` // of a batch
+	P99MS              float64 `json:"p99_ms"` // from taking a batch until its COMMIT is answered
 	RoundTripsPerBatch float64 `json:"round_trips_per_batch"`
 	WALBytesPerBid     float64 `json:"wal_bytes_per_bid"`
 }
@@ -97,7 +97,7 @@ func (a *app) bench(cmd *cobra.Command, postings int) (err error) {
 	}
 	t.Print()
 	advice := report.Advice
-	fmt.Fprintf(a.stdout, "\nTimes and round trips are those of a batch. Good for this database:\n"+
+	fmt.Fprintf(a.stdout, "\nTimes and round trips are those of a batch, from taking it to the answer to its COMMIT. Good for this database:\n"+
 		"  BIDDER_BATCH=%d BIDDER_WORKERS=%d BIDDER_MAX_CONNS=%d\n"+
 		"The server's lock table has %d slots: with half of it left to others, room for %d such processes.\n",
 		advice.Batch, advice.Workers, advice.MaxConns, advice.LockSlots, advice.Pods)

@@ -131,13 +131,10 @@ func (m *measurement) run(ctx context.Context, batch, workers int) (benchRun, er
 	group, working := errgroup.WithContext(ctx)
 	for range workers {
 		group.Go(func() error {
-			last := time.Now()
 			return claimer.Pass(working, bidding.PassOptions{Workers: 1, Batch: batch, Observe: func(attempts []bidding.Attempt) {
-				now := time.Now()
 				mu.Lock()
 				defer mu.Unlock()
-				durations = append(durations, now.Sub(last))
-				last = now
+				durations = append(durations, attempts[0].Took)
 				m.bar.add(len(attempts))
 			}})
 		})

@@ -85,6 +85,8 @@ type Attempt struct {
 	CachedAt time.Time
 	// Waited is how long the attempt waited for the lock.
 	Waited time.Duration
+	// Took is, in a pass, the time from taking its batch until its COMMIT was answered, or what took its place.
+	Took time.Duration
 	// Err is the cause of Failed, and of [ReasonPolicyError].
 	Err error
 	// Rule is the operator's expression that the policy's decision rests on; see [Decision].

@@ -23,7 +23,7 @@ type PassOptions struct {
 	// Batch is how many postings one transaction attempts.
 	Batch int
 	// Observe, unless nil, is called with the attempts of each finished batch, from
-	// several goroutines.
+	// several goroutines. They hold no locks meanwhile, and call it for up to eight batches in a row.
 	Observe func([]Attempt)
 }
 

@@ -3,6 +3,7 @@ package bidding
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/arbitrageai/bidder/db"
 )
@@ -97,8 +98,12 @@ func (b *batch) goesWith(next *batch) bool { return (b.plain == nil) == (next.pl
 
 // settle brings the attempts of a batch to an outcome after its claim.
 func (w *worker) settle(ctx context.Context, b *batch, err error) error {
+	started := b.started
 	err = w.claimer.settled(ctx, b, err)
-	if len(b.attempts) > 0 {
+	if took := time.Since(started); len(b.attempts) > 0 {
+		for i := range b.attempts {
+			b.attempts[i].Took = took
+		}
 		w.claimer.counters.add(b.attempts)
 		w.ended = append(w.ended, b.attempts)
 	}

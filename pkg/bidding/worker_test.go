@@ -79,6 +79,7 @@ func TestReports(t *testing.T) {
 	f.cacheNow(t, keys...)
 	reported, late := 0, 0
 	made := pass(t, f.claimer(), PassOptions{Batch: 1, Observe: func(attempts []Attempt) {
+		want(t, "whether it says how long that took", attempts[0].Took > 0, true)
 		decided := len(keys) - f.count(t, "candidates")
 		late = max(late, decided-reported)
 		reported += len(attempts)
