@@ -170,7 +170,12 @@ func (w *world) crash(rt *rapid.T) {
 		steps = append(steps, "judged") // plain postings are not
 	}
 	step := rapid.SampledFrom(steps).Draw(rt, "step")
-	c := w.f.claimer(at(w.now), once(step, func() { w.f.terminate(w.t) }))
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	c := w.f.claimer(at(w.now), once(step, func() {
+		w.f.terminate(w.t)
+		cancel() // the next one is a new process
+	}))
 	if rapid.Bool().Draw(rt, "by hand") {
 		key := w.key(rt)
 		a := attempt(w.t, c, key, AttemptOptions{})
@@ -181,10 +186,7 @@ func (w *world) crash(rt *rapid.T) {
 		}
 		return
 	}
-	ctx, cancel := context.WithCancel(w.t.Context())
-	defer cancel()
 	_ = w.drain(ctx, c, func(a Attempt) {
-		cancel() // the next one is a new process
 		if a.Outcome == Claimed {
 			rt.Fatalf("got %s after a crash when %s", verdict(a), step)
 		}

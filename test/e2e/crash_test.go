@@ -13,6 +13,7 @@ const (
 	crashBatch    = "10"
 	crashStall    = "00055"
 	crashDone     = 50 // postings before that batch
+	crashCounted  = 40 // of those: the answer to the last COMMIT comes with that of the batch that it was sent with
 )
 
 // stalled is a pass in the middle of its claims.
@@ -31,13 +32,13 @@ func stalled(t *testing.T) (*fixture, *process) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	f, p := stalled(t)
-	f.await("the counters are written", "EXISTS (SELECT FROM runs WHERE counters #>> '{outcomes,claimed}' = $1::int::text)", crashDone)
+	f.await("the counters are written", "EXISTS (SELECT FROM runs WHERE counters #>> '{outcomes,claimed}' = $1::int::text)", crashCounted)
 	p.kill()
 	f.openGate()
 	f.awaitUnlocked()
 	f.wantCount(crashDone, "bids WHERE status = 'ACTIVE'")
 	f.wantCount(1, `runs WHERE kind = 'run' AND finished_at IS NULL AND exit_code IS NULL
-		AND counters ->> 'lock_attempts' = $1::int::text AND counters ->> 'lock_successes' = $1::int::text`, crashDone)
+		AND counters ->> 'lock_attempts' = $1::int::text AND counters ->> 'lock_successes' = $1::int::text`, crashCounted)
 
 	next := decode[runReport](t, f.bidder("run", "-o", "json").want(t, 0))
 	if got := next.Outcomes["claimed"]; got != crashPostings-crashDone || next.Attempts != got {
