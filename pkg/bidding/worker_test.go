@@ -179,7 +179,7 @@ func breaking(statement string, nth int32) func(sql string) string {
 	var times atomic.Int32
 	return func(sql string) string {
 		if sql == statement && times.Add(1) == nth {
-			return strings.NewReplacer("WHERE ", "WHERE 1 / (SELECT 0) = 1 AND ").Replace(sql)
+			return strings.ReplaceAll(sql, "WHERE ", "WHERE 1 / (SELECT 0) = 1 AND ")
 		}
 		return sql
 	}
