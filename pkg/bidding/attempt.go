@@ -127,7 +127,7 @@ func (c *Claimer) redo(ctx context.Context, b *batch, size int) error {
 		end := min(start+size, len(b.attempts))
 		part := *b
 		part.attempts = b.attempts[start:end]
-		if err := c.settle(ctx, &part, takeAttempts); err != nil {
+		if err := c.again(ctx, &part); err != nil {
 			for i := end; i < len(b.attempts); i++ {
 				b.attempts[i].fail(detailOf(err), err) // they would wait for the outage one by one
 			}
@@ -135,6 +135,20 @@ func (c *Claimer) redo(ctx context.Context, b *batch, size int) error {
 		}
 	}
 	return nil
+}
+
+// again is settle for a part of a batch that broke. What another worker of the pass has taken meanwhile,
+// only to leave it alone, is free again as soon as that one commits.
+func (c *Claimer) again(ctx context.Context, b *batch) error {
+	var trouble error
+	_ = untilUnlocked(ctx, rowLockTimeout, func(ctx context.Context) error {
+		trouble = c.settle(ctx, b, takeAttempts)
+		if a := b.attempts[0]; len(b.attempts) == 1 && a.Outcome == Locked && a.acquired && !a.held {
+			return ErrLocked
+		}
+		return nil
+	})
+	return trouble
 }
 
 func (a *Attempt) fail(detail string, err error) {

@@ -30,6 +30,9 @@ type PassOptions struct {
 // Pass attempts every candidate that is due now, each once, beside any number of other
 // pods. It returns when none is left, or with an error when the database failed. When ctx
 // is cancelled the batches under way end first.
+//
+// Only of a batch that breaks may something be attempted twice: the server frees it before its
+// worker knows, and another one may be faster to take it.
 func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 	queue, err := c.bounds(ctx)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -261,7 +260,8 @@ func TestBackOff(t *testing.T) {
 	want(t, "outcome", verdict(pass(t, c, PassOptions{})[0]), "claimed")
 }
 
-// TestOncePerPass: what a pass could not decide or could not do it does not try again.
+// TestOncePerPass: what a pass could not decide or could not do it does not try again. What several workers
+// leave to each other is for TestBrokenBatch and those after it.
 func TestOncePerPass(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -270,13 +270,8 @@ func TestOncePerPass(t *testing.T) {
 	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[2].JobID+"')")
 	defer f.hold(t, keys[0])()
 	defer f.rogue(t, insertLive, keys[1].Marketplace, keys[1].JobID).rollback()
-	var (
-		mu  sync.Mutex
-		got = map[posting.Key]string{}
-	)
-	made := pass(t, f.claimer(), PassOptions{Workers: 3, Batch: 8, Observe: func(attempts []Attempt) {
-		mu.Lock()
-		defer mu.Unlock()
+	got := map[posting.Key]string{}
+	made := pass(t, f.claimer(), PassOptions{Batch: 8, Observe: func(attempts []Attempt) {
 		for _, a := range attempts {
 			got[a.Key] += verdict(a) + "."
 		}
@@ -380,4 +375,34 @@ func TestBrokenBesideOthers(t *testing.T) {
 	want(t, "left in the queue", f.queued(t, keys[1]), true)
 	want(t, "candidates left", f.count(t, "candidates"), 1)
 	want(t, "live bids", f.live(t, keys[0], keys[2]), 2)
+}
+
+// TestBrokenAndTaken: another worker may take what this one still brings to an outcome, and hold it until it
+// commits what it has taken beside it: that is waited for.
+func TestBrokenAndTaken(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(2)
+	f.cacheNow(t, keys...)
+	f.exec(t, "ALTER TABLE bids ADD CONSTRAINT broken CHECK (job_id <> '"+keys[0].JobID+"')")
+	var (
+		begun   int
+		release func()
+	)
+	c := f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step != "beginning" {
+				return
+			}
+			switch begun++; begun {
+			case 2, 4: // each posting's first transaction of its own
+				release = f.hold(t, keys[begun/2-1])
+			case 3, 5:
+				release()
+			}
+		}
+	})
+	made := pass(t, c, PassOptions{Batch: 2})
+	want(t, "attempts", verdicts(made), []string{"failed database_error", "claimed"})
+	f.tally(t, made...)
 }

@@ -159,7 +159,24 @@ func TestNextBatch(t *testing.T) {
 				default:
 					tt.spoil(t, f)
 				}
-				made, err := tryPass(t.Context(), f.claimer(), PassOptions{Batch: 2})
+				waited := false
+				c := f.claimer(func(c *Claimer) {
+					c.after = func(step string) {
+						if step != "beginning" || waited {
+							return
+						}
+						select {
+						case <-happened: // the server, too, must find out, or it still holds what it took
+							waited = true
+							eventually(t, "the old session ends", func() bool {
+								return f.count(t, `pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+									AND backend_type = 'client backend' AND state <> 'idle'`) == 0
+							})
+						default:
+						}
+					}
+				})
+				made, err := tryPass(t.Context(), c, PassOptions{Batch: 2})
 				if tt.fault != "" {
 					<-happened
 				}
