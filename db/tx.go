@@ -120,7 +120,22 @@ func (t *Tx) Together(ctx context.Context, fn func(q *queries.Queries) error) er
 		t.begun = results.Tx()
 		return t.readBegun(ctx, results, fn)
 	}
-	results := t.begun.SendBatch(ctx, batch)
+	return read(t.begun.SendBatch(ctx, batch), fn)
+}
+
+// Together runs the statements of fn in one message, as [Tx.Together] does, in a transaction that begins and ends
+// with it, without limits: all of them are committed, or none. An error that the server has not answered
+// ([IsLost], or that of ctx) leaves open which.
+func Together(ctx context.Context, pool Beginner, fn func(q *queries.Queries) error) error {
+	batch := &pgx.Batch{}
+	if err := fn(queries.New(sending{batch})); err != nil {
+		return err
+	}
+	return read(pool.SendBatch(ctx, batch), fn)
+}
+
+// read has fn read what its statements answered. Only the end of the message says that it was committed.
+func read(results pgx.BatchResults, fn func(q *queries.Queries) error) error {
 	err := fn(queries.New(reading{results}))
 	if closing := results.Close(); err == nil {
 		err = closing

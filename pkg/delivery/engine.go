@@ -53,15 +53,16 @@ func New(pool *pgxpool.Pool, options Options, withdraw Procedure, counters *Coun
 
 // Lease is a delivery that this process owns until the lease runs out.
 type Lease struct {
-	Bid     queries.LeaseDeliveryRow
-	Account Account
-	engine  *Engine
-	posts   int32           // armed so far, this lease's included
-	called  bool            // a call was made under this lease
-	yields  bool            // takes no turn of the account's rate that anybody waits for
-	asked   time.Time       // by this process's clock, before the lease began
-	leased  time.Time       // and after
-	stop    context.Context //nolint:containedctx // ends when no further call may begin
+	Bid       queries.LeaseDeliveryRow
+	Account   Account
+	engine    *Engine
+	noAccount error           // in place of Account
+	posts     int32           // armed so far, this lease's included
+	called    bool            // a call was made under this lease
+	yields    bool            // takes no turn of the account's rate that anybody waits for
+	asked     time.Time       // by this process's clock, before the lease began
+	leased    time.Time       // and after
+	stop      context.Context //nolint:containedctx // ends when no further call may begin
 }
 
 // Pass delivers everything that is due when it starts, with so many workers at once. When
@@ -103,28 +104,19 @@ func spread[A any](ctx context.Context, workers int, accounts []A, drain func(co
 	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
 }
 
-// drain delivers what one account is owed.
+// drain delivers what one account is owed. What came of a delivery is recorded in the message that leases the
+// next one.
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
-	for ctx.Err() == nil {
-		result, err := e.deliver(ctx, queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy})
-		if err != nil {
-			return err
-		}
-		if result != worked {
-			return nil // nothing is left, or others already use up the account's rate
-		}
+	if ctx.Err() != nil {
+		return nil
 	}
-	return nil
+	params := queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy}
+	l, err := e.lease(ctx, params)
+	for l != nil && err == nil {
+		l, err = l.deliver(&params)
+	}
+	return err
 }
-
-// result is what became of one attempt to deliver something.
-type result int
-
-const (
-	nothing result = iota // was due
-	worked
-	crowded // the account's rate was used up
-)
 
 // DeliverBid makes one attempt at what one bid owes, if that is due and nobody else is at it.
 func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id uuid.UUID) (worked bool, err error) {
@@ -132,47 +124,92 @@ func (e *Engine) DeliverBid(ctx context.Context, marketplace, account string, id
 	if err != nil {
 		return false, fmt.Errorf("read the database's clock: %w", err)
 	}
-	result, err := e.deliver(ctx, queries.LeaseDeliveryParams{Marketplace: marketplace, Account: account, DueBy: dueBy, BidID: &id})
-	return result != nothing, err
+	l, err := e.lease(ctx, queries.LeaseDeliveryParams{Marketplace: marketplace, Account: account, DueBy: dueBy, BidID: &id})
+	if l == nil {
+		return false, err
+	}
+	_, err = l.deliver(nil)
+	return true, err
 }
 
-// deliver leases one delivery, carries it out and records what came of it. When ctx is
-// cancelled the call under way ends, no other begins, and what is known is recorded.
-func (e *Engine) deliver(stop context.Context, params queries.LeaseDeliveryParams) (result, error) {
-	ctx := context.WithoutCancel(stop)
-	account, noAccount := e.options.Account(params.Marketplace)
-	params.Lease, params.PostingTTL, params.Actor = e.options.Lease, e.options.PostingTTL, actor
-	params.AtOnce = noAccount == nil && e.armsAtOnce(account)
-	asked := time.Now()
-	row, err := within(ctx, func(ctx context.Context) (queries.LeaseDeliveryRow, error) {
-		return e.q.LeaseDelivery(ctx, params)
+// lease leases a delivery, or returns nil where none is due. When stop ends no further call begins.
+func (e *Engine) lease(stop context.Context, params queries.LeaseDeliveryParams) (*Lease, error) {
+	n := e.leasing(stop, params)
+	return within(context.WithoutCancel(stop), func(ctx context.Context) (*Lease, error) {
+		err := n.ask(ctx, e.q)
+		return n.taken(), err
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nothing, nil
+}
+
+// leasing is a lease that is being asked for.
+type leasing struct {
+	params queries.LeaseDeliveryParams
+	row    *queries.LeaseDeliveryRow // nil where nothing is due
+	lease  Lease
+}
+
+func (e *Engine) leasing(stop context.Context, params queries.LeaseDeliveryParams) *leasing {
+	n := &leasing{params: params, lease: Lease{engine: e, stop: stop}}
+	n.lease.Account, n.lease.noAccount = e.options.Account(params.Marketplace)
+	n.params.Lease, n.params.PostingTTL, n.params.Actor = e.options.Lease, e.options.PostingTTL, actor
+	n.params.AtOnce = n.lease.noAccount == nil && e.armsAtOnce(n.lease.Account)
+	n.lease.asked = time.Now()
+	return n
+}
+
+// ask asks for it, in a message of its own or, as [db.Together] says, with others.
+func (n *leasing) ask(ctx context.Context, q *queries.Queries) error {
+	row, err := q.LeaseDelivery(ctx, n.params)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		n.row = nil
+	case err != nil:
+		return fmt.Errorf("lease a delivery: %w", err)
+	default:
+		n.row = &row
 	}
-	if err != nil {
-		return nothing, fmt.Errorf("lease a delivery: %w", err)
+	return nil
+}
+
+// taken is the lease, or nil where nothing was due.
+func (n *leasing) taken() *Lease {
+	if n.row == nil {
+		return nil
 	}
-	l := &Lease{Bid: row, Account: account, engine: e, posts: row.PlacePosts, asked: asked, leased: time.Now(), stop: stop}
-	kind := *row.DeliveryKind
-	verdict, err := l.carryOut(ctx, kind, noAccount)
+	n.lease.Bid, n.lease.posts, n.lease.leased = *n.row, n.row.PlacePosts, time.Now()
+	return &n.lease
+}
+
+// deliver carries out what was leased and records what came of it. With that it leases the next delivery, unless
+// next is nil; nil in place of one is the end: nothing is left, others already use up the account's rate, or
+// no further call may begin. When the process is told to stop, the call under way ends, and what is known is recorded.
+func (l *Lease) deliver(next *queries.LeaseDeliveryParams) (*Lease, error) {
+	e, ctx := l.engine, context.WithoutCancel(l.stop)
+	kind := *l.Bid.DeliveryKind
+	verdict, err := l.carryOut(ctx, kind)
 	if err != nil {
-		return worked, fmt.Errorf("%s bid %s: %w", kind, row.ID, err) // the lease runs out by itself
+		return nil, fmt.Errorf("%s bid %s: %w", kind, l.Bid.ID, err) // the lease runs out by itself
 	}
-	verdict, recorded, err := l.record(ctx, verdict)
+	if verdict.pause != nil {
+		if err := l.pause(ctx, verdict); err != nil {
+			return nil, fmt.Errorf("record what became of bid %s: %w", l.Bid.ID, err)
+		}
+	}
+	var n *leasing
+	if next != nil && verdict.code != codeRate && l.stop.Err() == nil {
+		n = e.leasing(l.stop, *next)
+	}
+	verdict, recorded, following, err := l.record(ctx, verdict, n)
 	if err != nil {
-		return worked, fmt.Errorf("record what became of bid %s: %w", row.ID, err)
+		return nil, fmt.Errorf("record what became of bid %s: %w", l.Bid.ID, err)
 	}
 	if !recorded {
-		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", row.ID, "kind", kind, "code", verdict.code)
-		return worked, nil
+		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", l.Bid.ID, "kind", kind, "code", verdict.code)
+		return following, nil
 	}
-	e.counters.add(kind, row.Abandoned, verdict)
+	e.counters.add(kind, l.Bid.Abandoned, verdict)
 	e.report(l, kind, verdict)
-	if verdict.code == codeRate {
-		return crowded, nil
-	}
-	return worked, nil
+	return following, nil
 }
 
 // armsAtOnce says whether the first POST of a bid may be armed by the statement that leases its
@@ -182,12 +219,12 @@ func (e *Engine) armsAtOnce(a Account) bool {
 	return a.Gap == 0 && !c.ByHand && !c.LooksUpByPosting && e.options.Lease > c.Timeout+leaseMargin
 }
 
-func (l *Lease) carryOut(ctx context.Context, kind string, noAccount error) (Verdict, error) {
-	if errors.Is(noAccount, ErrNoHandler) {
+func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
+	if errors.Is(l.noAccount, ErrNoHandler) {
 		return Review(ReasonNoHandler), nil
 	}
-	if noAccount != nil {
-		return l.noClient(noAccount), nil
+	if l.noAccount != nil {
+		return l.noClient(l.noAccount), nil
 	}
 	verdict, err := l.engine.procedures[kind](ctx, l)
 	if err != nil {

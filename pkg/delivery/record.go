@@ -1,12 +1,14 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 )
 
@@ -22,59 +24,81 @@ type event struct {
 	DelayMS       int64  `json:"delay_ms,omitempty"`
 }
 
-// record writes the verdict under the token, and returns what was really recorded; false
-// means that the lease was overtaken.
-func (l *Lease) record(ctx context.Context, v Verdict) (Verdict, bool, error) {
-	q, id, token := l.engine.q, l.Bid.ID, l.Bid.LeaseToken
-	e := event{Kind: *l.Bid.DeliveryKind, Code: v.code, Status: v.status, Message: v.message, Attempt: l.Bid.DeliveryAttempts + 1}
-	if v.pause != nil {
-		if err := l.pause(ctx, v); err != nil {
-			return v, false, err
+// recorded is what became of recording a verdict.
+type recorded struct {
+	rows    int32 // 0: the lease was overtaken
+	clashes bool  // another bid has the marketplace's id
+	goesOn  bool  // a withdrawal was asked for meanwhile, so nobody needs to look
+}
+
+// record writes the verdict under the token, and returns what was really recorded; false means that the lease
+// was overtaken. In the same message it leases what next asks for, unless that is nil.
+func (l *Lease) record(ctx context.Context, v Verdict, next *leasing) (Verdict, bool, *Lease, error) {
+	var following *Lease
+	r, err := within(ctx, func(ctx context.Context) (r recorded, err error) {
+		if next == nil {
+			return l.write(ctx, l.engine.q, v)
 		}
+		err = db.Together(ctx, l.engine.pool, func(q *queries.Queries) error {
+			if r, err = l.write(ctx, q, v); err != nil {
+				return err
+			}
+			return next.ask(ctx, q)
+		})
+		return r, err
+	})
+	if err == nil && next != nil {
+		following, next = next.taken(), nil
 	}
-	var returned int32
+	switch {
+	case r.clashes: // with an error nothing was leased
+		v, ok, other, err := l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"), next)
+		return v, ok, cmp.Or(following, other), err
+	case next != nil && db.Code(err) != "" && !db.IsLost(err): // what is known is not lost with a lease that fails
+		return l.record(ctx, v, nil)
+	case r.goesOn:
+		v.review = ""
+	}
+	return v, r.rows > 0, following, err
+}
+
+// write is the statement that records a verdict.
+func (l *Lease) write(ctx context.Context, q *queries.Queries, v Verdict) (r recorded, err error) {
+	id, token := l.Bid.ID, l.Bid.LeaseToken
+	e := event{Kind: *l.Bid.DeliveryKind, Code: v.code, Status: v.status, Message: v.message, Attempt: l.Bid.DeliveryAttempts + 1}
+	var returned, failures int32
 	if v.unsent {
 		returned = 1
 	}
-	clashes := false
-	n, err := within(ctx, func(ctx context.Context) (int32, error) {
-		switch {
-		case v.placed != nil:
-			e.Result, e.ExternalBidID = "placed", v.placed.externalID
-			row, err := q.RecordPlaced(ctx, queries.RecordPlacedParams{
-				Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: v.placed.externalID,
-				IsForeign: v.placed.foreign, IsGuessed: v.placed.guessed, ID: id, Token: token, Actor: actor, Detail: e.json(),
-			})
-			clashes = isClash(err) || err == nil && row.Recorded == 0 && row.IsOther
-			return row.Recorded, err
-		case v.ended != "":
-			e.Result = "ended"
-			return q.RecordEnded(ctx, queries.RecordEndedParams{
-				Status: v.ended, WithdrawnReason: ReasonWithdrawnElsewhere, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
-			})
-		case v.review != "":
-			e.Result = "review"
-			row, err := q.RecordReview(ctx, queries.RecordReviewParams{
-				Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
-			})
-			if row.Recorded > 0 && !row.Waits {
-				v.review = "" // a withdrawal was asked for meanwhile: that goes on by itself
-			}
-			return row.Recorded, err
-		}
-		var failures int32
-		if v.failed {
-			failures = 1
-		}
+	if v.failed {
+		failures = 1
+	}
+	switch {
+	case v.placed != nil:
+		e.Result, e.ExternalBidID = "placed", v.placed.externalID
+		row, err := q.RecordPlaced(ctx, queries.RecordPlacedParams{
+			Marketplace: l.Bid.Marketplace, Account: l.Bid.Account, ExternalBidID: v.placed.externalID,
+			IsForeign: v.placed.foreign, IsGuessed: v.placed.guessed, ID: id, Token: token, Actor: actor, Detail: e.json(),
+		})
+		return recorded{rows: row.Recorded, clashes: isClash(err) || err == nil && row.Recorded == 0 && row.IsOther}, err
+	case v.ended != "":
+		e.Result = "ended"
+		r.rows, err = q.RecordEnded(ctx, queries.RecordEndedParams{
+			Status: v.ended, WithdrawnReason: ReasonWithdrawnElsewhere, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+		})
+	case v.review != "":
+		e.Result = "review"
+		row, err := q.RecordReview(ctx, queries.RecordReviewParams{
+			Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+		})
+		return recorded{rows: row.Recorded, goesOn: row.Recorded > 0 && !row.Waits}, err
+	default:
 		e.Result, e.DelayMS = "again", v.delay.Milliseconds()
-		return q.RecordAgain(ctx, queries.RecordAgainParams{
+		r.rows, err = q.RecordAgain(ctx, queries.RecordAgainParams{
 			Delay: v.delay, Failures: failures, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 		})
-	})
-	if clashes {
-		return l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"))
 	}
-	return v, n > 0, err
+	return r, err
 }
 
 // armed is the event of a POST, with what it says of the posting: what is missing then is
