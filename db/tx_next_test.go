@@ -123,3 +123,34 @@ func TestCommitAndBegins(t *testing.T) {
 	wantIs(t, begun, nil)
 	wantUsable(t, pool)
 }
+
+// Statements in one message are done together or not at all, whichever of them fails.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		kinds [2]string
+		code  string
+		rows  int
+	}{
+		"both go well":     {kinds: [2]string{"run", "bid"}, rows: 2},
+		"the first fails":  {kinds: [2]string{"none", "bid"}, code: db.CodeCheckViolation},
+		"the second fails": {kinds: [2]string{"run", "none"}, code: db.CodeCheckViolation},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := open(t, testdb.New(t).URL, 1)
+			err := db.Together(t.Context(), pool, func(q *queries.Queries) error {
+				return errors.Join(startRun(t.Context(), tt.kinds[0])(q), startRun(t.Context(), tt.kinds[1])(q))
+			})
+			if db.Code(err) != tt.code {
+				t.Errorf("error %v", err)
+			}
+			if rows := value[int](t, pool, "SELECT count(*)::int FROM runs"); rows != tt.rows {
+				t.Errorf("%d rows were written, want %d", rows, tt.rows)
+			}
+			wantUsable(t, pool)
+		})
+	}
+	refused := errors.New("refused")
+	wantIs(t, db.Together(t.Context(), nil, func(*queries.Queries) error { return refused }), refused)
+}

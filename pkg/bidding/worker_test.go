@@ -1,7 +1,6 @@
 package bidding
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -9,30 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
-
-// messages counts what is sent to the server and waited for.
-type messages struct{ n atomic.Int64 }
-
-func (m *messages) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	m.n.Add(1)
-	return ctx
-}
-
-func (m *messages) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-func (m *messages) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	m.n.Add(1)
-	return ctx
-}
-
-func (m *messages) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
-func (m *messages) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
 // TestMessages: one more batch costs one more message where all is plain, and two where it is judged.
 func TestMessages(t *testing.T) {
@@ -42,23 +21,16 @@ func TestMessages(t *testing.T) {
 			t.Parallel()
 			f := setup(t)
 			f.rules.Terms = terms
-			sent := &messages{}
-			config := f.pool.Config()
-			config.MaxConns, config.ConnConfig.Tracer = 1, sent
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(pool.Close)
-			f.pool = pool
+			sent := &testdb.Messages{}
+			f.pool = sent.OneConnection(t, f.pool)
 			all, costs := jobs(30), map[int]int64{}
 			for _, batches := range []int{3, 5, 6} {
 				keys := all[:2*batches]
 				all = all[2*batches:]
 				f.cacheNow(t, keys...)
-				before := sent.n.Load()
-				want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{Batch: 2})), map[Outcome]int{Claimed: len(keys)})
-				costs[batches] = sent.n.Load() - before
+				costs[batches] = sent.During(func() {
+					want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{Batch: 2})), map[Outcome]int{Claimed: len(keys)})
+				})
 			}
 			more := int64(1)
 			if terms == nil {

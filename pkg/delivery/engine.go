@@ -107,11 +107,12 @@ func spread[A any](ctx context.Context, workers int, accounts []A, drain func(co
 // drain delivers what one account is owed. What came of a delivery is recorded in the message that leases the
 // next one.
 func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
-	if ctx.Err() != nil {
-		return nil
-	}
 	params := queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy}
-	l, err := e.lease(ctx, params)
+	var l *Lease
+	var err error
+	if ctx.Err() == nil {
+		l, err = e.lease(ctx, params)
+	}
 	for l != nil && err == nil {
 		l, err = l.deliver(&params)
 	}
@@ -145,6 +146,7 @@ func (e *Engine) lease(stop context.Context, params queries.LeaseDeliveryParams)
 type leasing struct {
 	params queries.LeaseDeliveryParams
 	row    *queries.LeaseDeliveryRow // nil where nothing is due
+	failed bool                      // together with others, and so it was undone, too
 	lease  Lease
 }
 
@@ -171,9 +173,9 @@ func (n *leasing) ask(ctx context.Context, q *queries.Queries) error {
 	return nil
 }
 
-// taken is the lease, or nil where nothing was due.
+// taken is the lease, or nil where nothing was due or asked for.
 func (n *leasing) taken() *Lease {
-	if n.row == nil {
+	if n == nil || n.row == nil {
 		return nil
 	}
 	n.lease.Bid, n.lease.posts, n.lease.leased = *n.row, n.row.PlacePosts, time.Now()
@@ -199,17 +201,20 @@ func (l *Lease) deliver(next *queries.LeaseDeliveryParams) (*Lease, error) {
 	if next != nil && verdict.code != codeRate && l.stop.Err() == nil {
 		n = e.leasing(l.stop, *next)
 	}
-	verdict, recorded, following, err := l.record(ctx, verdict, n)
+	verdict, recorded, err := l.record(ctx, verdict, n)
 	if err != nil {
 		return nil, fmt.Errorf("record what became of bid %s: %w", l.Bid.ID, err)
 	}
-	if !recorded {
+	if recorded {
+		e.counters.add(kind, l.Bid.Abandoned, verdict)
+		e.report(l, kind, verdict)
+	} else {
 		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", l.Bid.ID, "kind", kind, "code", verdict.code)
-		return following, nil
 	}
-	e.counters.add(kind, l.Bid.Abandoned, verdict)
-	e.report(l, kind, verdict)
-	return following, nil
+	if n != nil && n.failed {
+		return e.lease(l.stop, *next)
+	}
+	return n.taken(), nil
 }
 
 // armsAtOnce says whether the first POST of a bid may be armed by the statement that leases its
@@ -220,11 +225,11 @@ func (e *Engine) armsAtOnce(a Account) bool {
 }
 
 func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
-	if errors.Is(l.noAccount, ErrNoHandler) {
+	switch {
+	case errors.Is(l.noAccount, ErrNoHandler):
 		return Review(ReasonNoHandler), nil
-	}
-	if l.noAccount != nil {
-		return l.noClient(l.noAccount), nil
+	case l.noAccount != nil:
+		return l.noClient(), nil //nolint:nilerr // the verdict carries it
 	}
 	verdict, err := l.engine.procedures[kind](ctx, l)
 	if err != nil {
@@ -254,9 +259,9 @@ func (l *Lease) spaced(v Verdict) (verdict Verdict, exhausted bool) {
 // and so may this one after its configuration was corrected, so it is tried again, and counts
 // as a failure: in the end a person is asked. Review at once would leave that person with
 // every bid that was due meanwhile.
-func (l *Lease) noClient(err error) Verdict {
+func (l *Lease) noClient() Verdict {
 	v := Failed("no_client")
-	v.message = err.Error()
+	v.message = l.noAccount.Error()
 	v, _ = l.spaced(v)
 	return v
 }

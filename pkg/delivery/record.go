@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,9 +31,8 @@ type recorded struct {
 }
 
 // record writes the verdict under the token, and returns what was really recorded; false means that the lease
-// was overtaken. In the same message it leases what next asks for, unless that is nil.
-func (l *Lease) record(ctx context.Context, v Verdict, next *leasing) (Verdict, bool, *Lease, error) {
-	var following *Lease
+// was overtaken. In the same message it asks for the next lease, unless next is nil.
+func (l *Lease) record(ctx context.Context, v Verdict, next *leasing) (Verdict, bool, error) {
 	r, err := within(ctx, func(ctx context.Context) (r recorded, err error) {
 		if next == nil {
 			return l.write(ctx, l.engine.q, v)
@@ -47,19 +45,19 @@ func (l *Lease) record(ctx context.Context, v Verdict, next *leasing) (Verdict, 
 		})
 		return r, err
 	})
-	if err == nil && next != nil {
-		following, next = next.taken(), nil
-	}
 	switch {
-	case r.clashes: // with an error nothing was leased
-		v, ok, other, err := l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"), next)
-		return v, ok, cmp.Or(following, other), err
-	case next != nil && db.Code(err) != "" && !db.IsLost(err): // what is known is not lost with a lease that fails
+	case r.clashes && err == nil: // the next lease is there already
+		next = nil
+		fallthrough
+	case r.clashes:
+		return l.record(ctx, clash("the marketplace's id "+v.placed.externalID+" belongs to another bid"), next)
+	case next != nil && db.Code(err) != "" && !db.IsLost(err): // what is known must not be lost with a lease that fails
+		next.failed = true
 		return l.record(ctx, v, nil)
 	case r.goesOn:
 		v.review = ""
 	}
-	return v, r.rows > 0, following, err
+	return v, r.rows > 0, err
 }
 
 // write is the statement that records a verdict.
