@@ -18,7 +18,8 @@ import (
 
 // PassOptions say how a pass works through the queue.
 type PassOptions struct {
-	// Workers is how many claim transactions run at once.
+	// Workers is how many claim transactions may run at once. A pass begins with four, and takes more for
+	// as long as they make it clearly faster.
 	Workers int
 	// Batch is how many postings one transaction attempts.
 	Batch int
@@ -42,8 +43,20 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 	if !queue.First.IsZero() {
 		c.meet(queue.Marketplaces)
 		p := newPassing(options.Workers, queue.First, queue.Last, queue.Now)
-		for range options.Workers {
-			workers.Go(func() error { return c.drain(working, p, options) })
+		hire := func() {
+			for p.join() {
+				workers.Go(func() error {
+					defer p.left()
+					return c.drain(working, p, options)
+				})
+			}
+		}
+		hire()
+		if options.Workers > few {
+			workers.Go(func() error {
+				p.keepPace(options.Workers, hire)
+				return nil
+			})
 		}
 	}
 	if err := workers.Wait(); err != nil {
@@ -105,7 +118,12 @@ type passing struct {
 	mu        sync.Mutex
 	stretches []*stretch // that may hold more
 	last      *stretch   // all that is due once more, for what others held or brought late
-	working   int
+	limit     int        // how many may work at once
+	working   int        // how many do, and have not come to their end
+	present   int        // of those that joined
+	done      progress
+	over      chan struct{} // closed when nobody is present any more
+	isOver    bool
 	broken    map[posting.Key]bool
 
 	// fruitless counts the parts in which nothing was found, since something was in one.
@@ -116,7 +134,7 @@ type passing struct {
 // differ from pod to pod, which often begin in the same second; the oldest come first, but only
 // for one worker. Before first lies what passes have deleted: not even the last worker goes over it.
 func newPassing(workers int, first, last, dueBy time.Time) *passing {
-	p := &passing{first: first, dueBy: dueBy, working: workers}
+	p := &passing{first: first, dueBy: dueBy, limit: min(workers, few), over: make(chan struct{})}
 	part := float64(last.Sub(first)) / float64(workers)
 	shift := rand.Float64() //nolint:gosec // no secret
 	from := first

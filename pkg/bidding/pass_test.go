@@ -12,7 +12,7 @@ func TestStretches(t *testing.T) {
 	t.Parallel()
 	const workers = 4
 	first, last, dueBy := noon(), noon().Add(time.Hour), noon().Add(2*time.Hour)
-	p := newPassing(workers, first, last, dueBy)
+	p := passingOf(workers, first, last, dueBy)
 	from := first
 	own := make([]*stretch, workers)
 	for i := range own {
@@ -47,7 +47,7 @@ func TestStretches(t *testing.T) {
 	}
 	want(t, "no stretch is left", len(p.stretches), 0)
 
-	p = newPassing(2, first, last, dueBy)
+	p = passingOf(2, first, last, dueBy)
 	own = []*stretch{p.next(nil), p.next(nil)}
 	own[0].place, own[1].place = own[0].end, own[1].end
 	want(t, "what the other is at", p.next(own[0]) == own[1], true)
@@ -62,7 +62,7 @@ func TestStretches(t *testing.T) {
 // TestFruitless: after parts in which nothing was found the others are looked through at once.
 func TestFruitless(t *testing.T) {
 	t.Parallel()
-	p := newPassing(1, noon(), noon().Add(time.Hour), noon().Add(time.Hour))
+	p := passingOf(1, noon(), noon().Add(time.Hour), noon().Add(time.Hour))
 	own := p.next(nil)
 	minute := func(n int) time.Time { return noon().Add(time.Duration(n) * time.Minute) }
 	for _, part := range [][2]int{{10, 11}, {20, 21}, {30, 31}, {25, 26}, {35, 36}} {
@@ -93,7 +93,7 @@ func TestAnotherPodAhead(t *testing.T) {
 			taken = append(taken, slices.Index(keys, a.Key))
 		}
 	}}
-	want(t, "error", f.claimer(at(noon())).drain(t.Context(), newPassing(1, due(0), due(79), due(80)), options), nil)
+	want(t, "error", f.claimer(at(noon())).drain(t.Context(), passingOf(1, due(0), due(79), due(80)), options), nil)
 	var wanted []int
 	for _, part := range [][2]int{{40, 47}, {64, 79}, {48, 63}} {
 		for i := part[0]; i <= part[1]; i++ {

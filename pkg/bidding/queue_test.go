@@ -345,7 +345,7 @@ func TestBrokenBatch(t *testing.T) {
 			}
 		}
 	})
-	pass.working = 9 // so that nobody goes over the whole queue in the end
+	pass.limit, pass.working = 9, 9 // so that nobody goes over the whole queue in the end
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	err := c.drain(ctx, pass, PassOptions{Batch: 3, Observe: func(attempts []Attempt) {

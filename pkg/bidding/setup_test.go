@@ -523,4 +523,11 @@ func cents(n int64) *int64 { return new(n) }
 func name(n int) string { return strconv.Itoa(n) }
 
 // wholeQueue is a pass of one worker over all that is due by then.
-func wholeQueue(dueBy time.Time) *passing { return newPassing(1, time.Time{}, dueBy, dueBy) }
+func wholeQueue(dueBy time.Time) *passing { return passingOf(1, time.Time{}, dueBy, dueBy) }
+
+// passingOf is a pass that so many workers have joined.
+func passingOf(workers int, first, last, dueBy time.Time) *passing {
+	p := newPassing(workers, first, last, dueBy)
+	p.limit, p.working = workers, workers
+	return p
+}

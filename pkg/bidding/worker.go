@@ -32,7 +32,9 @@ func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) (e
 	w := &worker{claimer: c, pass: p, options: options, size: options.Batch}
 	working := context.WithoutCancel(ctx)
 	for s := p.next(nil); s != nil && err == nil && ctx.Err() == nil; {
-		s, err = w.claim(working, s)
+		if s, err = w.claim(working, s); s != nil && p.retires(s) {
+			s = nil
+		}
 	}
 	return errors.Join(err, w.finish(working))
 }
@@ -105,6 +107,7 @@ func (w *worker) settle(ctx context.Context, b *batch, err error) error {
 			b.attempts[i].Took = took
 		}
 		w.claimer.counters.add(b.attempts)
+		w.pass.add(len(b.attempts))
 		w.ended = append(w.ended, b.attempts)
 	}
 	return err
