@@ -43,7 +43,7 @@ func variables(c *Config) []field {
 		{retryCap, "15m", "longest gap between attempts of a delivery", duration(&c.RetryCap, time.Millisecond, forever)},
 		{"BIDDER_RETRY_MAX", "8", "failed attempts of a delivery before review", count(&c.RetryMax)},
 		{"BIDDER_BATCH", "64", "attempts per transaction", count(&c.Batch)},
-		{"BIDDER_WORKERS", "4", "concurrent claimers and deliverers", count(&c.Workers)},
+		{"BIDDER_WORKERS", "4", "the most claimers and deliverers at once", count(&c.Workers)},
 		{"BIDDER_MAX_CONNS", "6", "database connections of this process", count(&c.MaxConns)},
 		{dryRun, "false", "write nothing and call nobody", boolean(&c.DryRun)},
 		{consoleToken, "", "bearer token of the console", bearer(&c.ConsoleToken)},
