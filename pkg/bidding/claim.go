@@ -262,16 +262,16 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch, foun
 		return err
 	}
 	c.after("judged")
-	if err := c.spend(ctx, q, b, b.judgedAt); err != nil {
+	if err := c.spend(ctx, q, b); err != nil {
 		return err
 	}
 	if err := c.insert(ctx, q, b); err != nil {
 		return err
 	}
-	if err := c.takeShares(ctx, q, b, b.judgedAt); err != nil {
+	if err := c.takeShares(ctx, q, b); err != nil {
 		return err
 	}
-	if err := c.cutSpending(ctx, q, b, b.judgedAt); err != nil {
+	if err := c.cutSpending(ctx, q, b); err != nil {
 		return err
 	}
 	return findWinners(ctx, q, b)

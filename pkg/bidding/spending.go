@@ -35,24 +35,24 @@ type spending struct {
 // first what is committed is read: what that refuses is refused for certain, because
 // spending only grows (live bids may end, and are tried again soon). Only for the rest the
 // caps are locked.
-func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+func (c *Claimer) spend(ctx context.Context, q *queries.Queries, b *batch) error {
 	needs := c.needs(b)
 	if len(needs) == 0 {
 		return nil
 	}
 	known, tight := c.tight(needs, b.exact)
 	if len(known) > 0 {
-		used, err := readSpending(ctx, q, known, judgedAt, remembered)
+		used, err := readSpending(ctx, q, known, b.judgedAt, remembered)
 		if err != nil {
 			return err
 		}
-		c.refuse(b, used, judgedAt)
+		c.refuse(b, used, b.judgedAt)
 		needs = c.needs(b)
 		_, tight = c.tight(needs, b.exact)
 	}
 	if len(tight) > 0 {
 		var err error
-		if tight, err = c.decideExactly(ctx, q, b, needs, judgedAt); err != nil {
+		if tight, err = c.decideExactly(ctx, q, b, needs); err != nil {
 			return err
 		}
 	}
@@ -86,9 +86,7 @@ func (c *Claimer) tight(needs map[meter]need, exact bool) (counted []meter, all 
 // decideExactly waits until no other worker of this claimer decides exactly: one of them is
 // enough to wait for other pods, and the shares that it cuts may spare the others that. It
 // returns the caps that it has locked after all; they stay so until the transaction ends.
-func (c *Claimer) decideExactly(
-	ctx context.Context, q *queries.Queries, b *batch, needs map[meter]need, judgedAt time.Time,
-) (map[meter]bool, error) {
+func (c *Claimer) decideExactly(ctx context.Context, q *queries.Queries, b *batch, needs map[meter]need) (map[meter]bool, error) {
 	c.after("tight")
 	select {
 	case c.deciding <- struct{}{}:
@@ -101,7 +99,7 @@ func (c *Claimer) decideExactly(
 		return tight, nil
 	}
 	b.spending.deciding = true
-	if err := c.lockSpending(ctx, q, b, tight, needs, judgedAt); err != nil {
+	if err := c.lockSpending(ctx, q, b, tight, needs); err != nil {
 		return nil, err
 	}
 	c.after("spending locked")
@@ -120,16 +118,16 @@ func (c *Claimer) letDecide(b *batch) {
 // time that a claimer meets a cap it counts the bids: the cap may be new, or have been
 // lifted for a while.
 func (c *Claimer) lockSpending(
-	ctx context.Context, q *queries.Queries, b *batch, tight map[meter]bool, needs map[meter]need, judgedAt time.Time,
+	ctx context.Context, q *queries.Queries, b *batch, tight map[meter]bool, needs map[meter]need,
 ) error {
 	meters := sortedMeters(tight)
 	p := capArrays(meters)
 	err := q.LockSpending(ctx, queries.LockSpendingParams{
-		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+		Now: b.judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
 	})
 	if err == nil {
 		_, err = q.LockShares(ctx, queries.LockSharesParams{
-			Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+			Now: b.judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
 		})
 	}
 	if err != nil {
@@ -139,12 +137,12 @@ func (c *Claimer) lockSpending(
 		}
 		return fmt.Errorf("lock %d caps: %w", len(meters), err)
 	}
-	used, err := readSpending(ctx, q, meters, judgedAt, func(m meter) bool { return tight[m] })
+	used, err := readSpending(ctx, q, meters, b.judgedAt, func(m meter) bool { return tight[m] })
 	if err != nil {
 		return err
 	}
 	b.spending.exact, b.spending.needs = used, needs
-	c.refuse(b, used, judgedAt)
+	c.refuse(b, used, b.judgedAt)
 	return nil
 }
 
@@ -180,7 +178,7 @@ func readSpending(ctx context.Context, q *queries.Queries, meters []meter, at ti
 }
 
 // takeShares takes what was inserted from a free share of each cap that was not locked.
-func (c *Claimer) takeShares(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+func (c *Claimer) takeShares(ctx context.Context, q *queries.Queries, b *batch) error {
 	inserted := c.needs(b)
 	meters := slices.DeleteFunc(slices.Clone(b.spending.shares), func(m meter) bool { return inserted[m].bids == 0 })
 	if len(meters) == 0 {
@@ -188,7 +186,7 @@ func (c *Claimer) takeShares(ctx context.Context, q *queries.Queries, b *batch, 
 	}
 	p := capArrays(meters)
 	params := queries.TakeSharesParams{
-		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
+		Now: b.judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones,
 		OfCaps: p.limits, FirstShares: c.firstShares(meters),
 	}
 	for _, m := range meters {
@@ -206,7 +204,7 @@ func (c *Claimer) takeShares(ctx context.Context, q *queries.Queries, b *batch, 
 }
 
 // cutSpending writes what is used of the locked caps after the insert, and cuts the rest.
-func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch, judgedAt time.Time) error {
+func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch) error {
 	meters := sortedMeters(b.spending.exact)
 	if len(meters) == 0 {
 		return nil
@@ -214,7 +212,7 @@ func (c *Claimer) cutSpending(ctx context.Context, q *queries.Queries, b *batch,
 	inserted := c.needs(b)
 	p := capArrays(meters)
 	params := queries.CutSpendingParams{
-		Now: judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones, OfCaps: p.limits,
+		Now: b.judgedAt, Marketplaces: p.marketplaces, Accounts: p.accounts, Caps: p.caps, Currencies: p.currencies, Zones: p.zones, OfCaps: p.limits,
 	}
 	b.spending.cuts = make(map[meter]int32, len(meters))
 	for _, m := range meters {
