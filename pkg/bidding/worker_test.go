@@ -10,7 +10,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
-	"github.com/arbitrageai/bidder/test/testdb"
+	"github.com/arbitrageai/bidder/test/messages"
 )
 
 // TestMessages: one more batch costs one more message where all is plain, and two where it is judged.
@@ -21,16 +21,21 @@ func TestMessages(t *testing.T) {
 			t.Parallel()
 			f := setup(t)
 			f.rules.Terms = terms
-			sent := &testdb.Messages{}
-			f.pool = sent.OneConnection(t, f.pool)
+			sent := &messages.Counter{}
+			pool, err := sent.Pool(t.Context(), f.pool, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			f.pool = pool
 			all, costs := jobs(30), map[int]int64{}
 			for _, batches := range []int{3, 5, 6} {
 				keys := all[:2*batches]
 				all = all[2*batches:]
 				f.cacheNow(t, keys...)
-				costs[batches] = sent.During(func() {
-					want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{Batch: 2})), map[Outcome]int{Claimed: len(keys)})
-				})
+				before := sent.Sent()
+				want(t, "outcomes", outcomes(pass(t, f.claimer(), PassOptions{Batch: 2})), map[Outcome]int{Claimed: len(keys)})
+				costs[batches] = sent.Sent() - before
 			}
 			more := int64(1)
 			if terms == nil {

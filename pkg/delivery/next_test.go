@@ -9,8 +9,8 @@ import (
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/test/deliverytest"
+	"github.com/arbitrageai/bidder/test/messages"
 	"github.com/arbitrageai/bidder/test/netfault"
-	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // own is a marketplace that gives each bid an id of its own.
@@ -146,9 +146,14 @@ func TestNextAnswerLost(t *testing.T) {
 func TestDeliveryMessages(t *testing.T) {
 	t.Parallel()
 	w := deliverytest.New(t)
-	sent := &testdb.Messages{}
+	sent := &messages.Counter{}
+	pool, err := sent.Pool(t.Context(), w.Pool, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
 	client := own{deliverytest.NewScript(marketplace.IdempotencyKey)}
-	engine := w.EngineOf(sent.OneConnection(t, w.Pool), deliverytest.Options(func(string) (delivery.Account, error) {
+	engine := w.EngineOf(pool, deliverytest.Options(func(string) (delivery.Account, error) {
 		return delivery.Account{Client: client, Settle: deliverytest.Settle}, nil
 	}))
 	costs := map[int]int64{}
@@ -156,7 +161,9 @@ func TestDeliveryMessages(t *testing.T) {
 		for range n {
 			w.Bid("", "upwork")
 		}
-		costs[n] = sent.During(func() { pass(t, engine, 1) })
+		before := sent.Sent()
+		pass(t, engine, 1)
+		costs[n] = sent.Sent() - before
 	}
 	if costs[4]-costs[3] != 1 || costs[7]-costs[4] != 3 {
 		t.Errorf("messages by deliveries: %v", costs)

@@ -8,12 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // costs are what work costs beside time. They are sums, from the start of server and client.
@@ -90,32 +86,4 @@ func (d *database) spent(ctx context.Context, s *sample, before costs) error {
 	s.extra["WAL bytes"] = float64(records) / n
 	s.extra["WAL bytes of page images"] = float64(images) / n
 	return err
-}
-
-// trips counts what is sent to the server and waited for.
-type trips struct{ n atomic.Int64 }
-
-func (t *trips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	t.n.Add(1)
-	return ctx
-}
-
-func (t *trips) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-func (t *trips) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	t.n.Add(1)
-	return ctx
-}
-
-func (t *trips) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
-func (t *trips) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
-
-// counted is a pool like that of the database, whose messages are counted.
-func (d *database) counted(ctx context.Context, conns int32) (*pgxpool.Pool, *trips, error) {
-	t := &trips{}
-	config := d.pool.Config()
-	config.ConnConfig.Tracer = t
-	config.MaxConns = conns
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	return pool, t, err
 }

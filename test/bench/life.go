@@ -16,6 +16,7 @@ import (
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/retention"
+	"github.com/arbitrageai/bidder/test/messages"
 )
 
 // showing is an instant marketplace that shows all bids in a status.
@@ -143,7 +144,8 @@ func (b *bench) step(ctx context.Context, d *database, step step, n int) (sample
 	if err := errors.Join(d.exec(ctx, step.prepare), d.settle(ctx)); err != nil {
 		return s, err
 	}
-	pool, trips, err := d.counted(ctx, lifeWorkers+2)
+	trips := &messages.Counter{}
+	pool, err := trips.Pool(ctx, d.pool, lifeWorkers+2)
 	if err != nil {
 		return s, err
 	}
@@ -158,7 +160,7 @@ func (b *bench) step(ctx context.Context, d *database, step step, n int) (sample
 	if err := errors.Join(err, d.spent(ctx, &s, before), d.expect(ctx, n, step.name, step.done)); err != nil {
 		return s, err
 	}
-	s.extra["round trips"] = float64(trips.n.Load()) / float64(n)
+	s.extra["round trips"] = float64(trips.Sent()) / float64(n)
 	s.extra["connections"] = float64(pool.Stat().TotalConns())
 	for _, table := range []string{"postings", "candidates", "bids", "bid_events"} {
 		size, err := d.count(ctx, "SELECT pg_total_relation_size($1)", table)

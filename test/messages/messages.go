@@ -1,54 +1,50 @@
-package testdb
+// Package messages counts what tests and benchmarks send to Postgres.
+package messages
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
-	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Messages counts what is sent to the server and waited for.
-type Messages struct{ n atomic.Int64 }
+// Counter counts what is sent to the server and waited for; a message of several statements is one.
+type Counter struct{ n atomic.Int64 }
 
-// OneConnection returns a pool of one connection with the settings of another, whose messages are counted.
-func (m *Messages) OneConnection(tb testing.TB, like *pgxpool.Pool) *pgxpool.Pool {
-	tb.Helper()
+// Pool returns a pool with the settings of another, of so many connections, whose messages are counted. The
+// caller closes it.
+func (c *Counter) Pool(ctx context.Context, like *pgxpool.Pool, conns int32) (*pgxpool.Pool, error) {
 	config := like.Config()
-	config.MaxConns, config.MinConns, config.ConnConfig.Tracer = 1, 0, m
-	pool, err := pgxpool.NewWithConfig(tb.Context(), config)
+	config.MaxConns, config.ConnConfig.Tracer = conns, c
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, fmt.Errorf("open a pool that counts: %w", err)
 	}
-	tb.Cleanup(pool.Close)
-	return pool
+	return pool, nil
 }
 
-// During is how many there are while do runs.
-func (m *Messages) During(do func()) int64 {
-	before := m.n.Load()
-	do()
-	return m.n.Load() - before
-}
+// Sent is how many there were so far.
+func (c *Counter) Sent() int64 { return c.n.Load() }
 
 // TraceQueryStart implements [pgx.QueryTracer].
-func (m *Messages) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	m.n.Add(1)
+func (c *Counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.n.Add(1)
 	return ctx
 }
 
 // TraceQueryEnd implements [pgx.QueryTracer].
-func (m *Messages) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (c *Counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 // TraceBatchStart implements [pgx.BatchTracer].
-func (m *Messages) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	m.n.Add(1)
+func (c *Counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.n.Add(1)
 	return ctx
 }
 
 // TraceBatchQuery implements [pgx.BatchTracer].
-func (m *Messages) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (c *Counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 
 // TraceBatchEnd implements [pgx.BatchTracer].
-func (m *Messages) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+func (c *Counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
