@@ -247,3 +247,12 @@ func TestLockKeyIsUnambiguous(t *testing.T) {
 		t.Errorf("without a key the lock key is %v, want null", got)
 	}
 }
+
+// What is checked of each row that is written holds for the rows from before, too.
+func TestConstraintsAreValidated(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t).Pool(t)
+	if got := column[string](t, pool, "SELECT conname::text FROM pg_constraint WHERE NOT convalidated"); len(got) > 0 {
+		t.Errorf("not validated: %v", got)
+	}
+}
