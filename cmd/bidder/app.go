@@ -313,6 +313,9 @@ func (a *app) connectWith(cmd *cobra.Command, c config.Config) (s *session, err 
 		return nil, err
 	}
 	s.end = append(s.end, s.pool.Close)
+	if asksRoots(s.pool.Config().ConnConfig) {
+		trustRoots()
+	}
 	return s, nil
 }
 

@@ -54,6 +54,7 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		m = local
 		fallthrough
 	case config.HandlerBridge:
+		trustRoots()
 		client, err := bridge.New(m)
 		if err != nil {
 			return account, fmt.Errorf("set up the connector of %s: %w", name, err)

@@ -37,6 +37,7 @@ const defaultAccount = "default"
 
 // newFreelancer returns the client of a marketplace whose handler is freelancer.
 func newFreelancer(database queries.DBTX, name string, m config.Marketplace) (a freelancerAccount, err error) {
+	trustRoots()
 	var tokens freelancer.Tokens = freelancer.NewFixed(m.Freelancer.Token, m.Freelancer.TokenEnv)
 	if m.Freelancer.UsesOAuth() {
 		a.signIn = freelancer.NewSignIn(m)

@@ -12,8 +12,6 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	_ "golang.org/x/crypto/x509roots/fallback" // certificates to trust where the system has none, as in the image
-
 	"github.com/arbitrageai/bidder/pkg/embedded"
 )
 

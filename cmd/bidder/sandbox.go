@@ -143,6 +143,7 @@ func (a *app) checkBridge(cmd *cobra.Command, target, secretEnv string) error {
 	if err != nil {
 		return err
 	}
+	trustRoots()
 	report := bridgeReport{Checks: []conformance.Result{}}
 	t := a.screen.Table(terminal.Column{Name: "check"}, terminal.Column{Name: "result"}, terminal.Column{Name: "detail", Min: 24, Wrap: true})
 	report.OK, err = conformance.Check(cmd.Context(), m, name, func(r conformance.Result) {
