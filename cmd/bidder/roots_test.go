@@ -19,7 +19,9 @@ import (
 // callers are who calls others by TLS, each with an address where nobody is.
 func callers() map[string]func() {
 	command := func(environ []string, args ...string) func() {
-		return func() { run(context.Background(), &app{args: args, environ: environ, stdout: io.Discard, stderr: io.Discard}) }
+		return func() {
+			run(context.Background(), &app{args: args, environ: environ, stdout: io.Discard, stderr: io.Discard})
+		}
 	}
 	delivering := func(m config.Marketplace) func() {
 		return func() {
