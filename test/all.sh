@@ -3,6 +3,9 @@
 # pgx's default query mode and without prepared statements, and through PgBouncer in
 # transaction mode. It goes on after a failure and ends with the counts.
 #
+# What fails is run again by itself, twice at most: on a machine that is too slow for all of it at
+# once, some wait in vain. What passes then is listed, and counts as passed.
+#
 # The servers run in Docker; where there is no Docker, one from local programs stands in for
 # all of them, of the version that is installed. BIDDER_TEST_POSTGRES=docker refuses that.
 set -uo pipefail
@@ -12,10 +15,10 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 failed=0
 
-# leg NAME IMAGE [VARIABLE=VALUE...] -- [FLAG...] PACKAGE...
+# leg NAME IMAGE PACKAGES [VARIABLE=VALUE...] -- [FLAG...]
 leg() {
-	local name=$1 image=$2 settings=()
-	shift 2
+	local name=$1 image=$2 packages=$3 settings=()
+	shift 3
 	while [ "$1" != -- ]; do
 		settings+=("$1")
 		shift
@@ -24,18 +27,27 @@ leg() {
 	printf '\n== %s\n' "$name"
 	env BIDDER_TEST_IMAGE="$image" "${settings[@]}" \
 		go run ./test/testdb/serve -- \
-		.tools/gotestsum --format pkgname --jsonfile "$results/$RANDOM$RANDOM.json" -- \
-		-shuffle=on -count=1 -timeout 30m "$@" || failed=1
+		.tools/gotestsum --format pkgname --jsonfile "$results/$RANDOM$RANDOM.json" \
+		--rerun-fails=2 --rerun-fails-max-failures=20 --packages="$packages" -- -shuffle=on -count=1 -timeout 30m "$@" || failed=1
 }
 
 # What talks to a server; the rest need not be repeated, nor need the proof that each
 # predicate of the claim is tested, nor the search for data races, which costs most of the time.
-database=(./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...)
+database='./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...'
 
-leg 'PostgreSQL 17' postgres:17-alpine -- -race ./...
-leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec -- -skip '^TestMutants$' "${database[@]}"
-leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- -skip '^TestMutants$' "${database[@]}"
+leg 'PostgreSQL 17' postgres:17-alpine ./... -- -race
+leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine "$database" BIDDER_TEST_EXEC_MODE=exec -- -skip '^TestMutants$'
+leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine "$database" BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- -skip '^TestMutants$'
 
-count() { cat "$results"/*.json | grep '"Test":' | grep -c "\"Action\":\"$1\""; }
+# counts prints how each test ended, the last time that it ran.
+counts() {
+	local file
+	for file in "$results"/*.json; do
+		sed -n 's/.*"Action":"\(pass\|fail\|skip\)","Package":"\([^"]*\)","Test":"\([^"]*\)".*/\2 \3 \1/p' "$file" |
+			awk '{ last[$1 " " $2] = $3 } END { for (test in last) print last[test] }'
+	done
+}
+ended=$(counts)
+count() { grep -c "^$1$" <<<"$ended"; }
 printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"
 exit "$failed"
