@@ -12,8 +12,8 @@ import (
 )
 
 // trustRoots has Mozilla's certificate authorities trusted where the system has none, as in the image.
-// It is for whoever is about to call somebody by TLS: reading them is a tenth of the work of a run that
-// finds nothing to do, which calls nobody.
+// It is for whoever is about to call somebody by TLS: a run that finds nothing to do calls nobody, and
+// reading them took a tenth of its time (docs/performance.md).
 var trustRoots = sync.OnceFunc(func() { //nolint:gochecknoglobals // once a process
 	roots := x509.NewCertPool()
 	for root := range bundle.Roots() {
