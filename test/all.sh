@@ -3,8 +3,8 @@
 # pgx's default query mode and without prepared statements, and through PgBouncer in
 # transaction mode. It goes on after a failure and ends with the counts.
 #
-# What fails is run again by itself, twice at most: on a machine that is too slow for all of it at
-# once, some wait in vain. What passes then is listed, and counts as passed.
+# One package at a time: each uses all processors, and on a slow machine what two of them want at
+# once makes pods and tests wait in vain.
 #
 # The servers run in Docker; where there is no Docker, one from local programs stands in for
 # all of them, of the version that is installed. BIDDER_TEST_POSTGRES=docker refuses that.
@@ -15,10 +15,10 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 failed=0
 
-# leg NAME IMAGE PACKAGES [VARIABLE=VALUE...] -- [FLAG...]
+# leg NAME IMAGE [VARIABLE=VALUE...] -- [FLAG...] PACKAGE...
 leg() {
-	local name=$1 image=$2 packages=$3 settings=()
-	shift 3
+	local name=$1 image=$2 settings=()
+	shift 2
 	while [ "$1" != -- ]; do
 		settings+=("$1")
 		shift
@@ -27,27 +27,18 @@ leg() {
 	printf '\n== %s\n' "$name"
 	env BIDDER_TEST_IMAGE="$image" "${settings[@]}" \
 		go run ./test/testdb/serve -- \
-		.tools/gotestsum --format pkgname --jsonfile "$results/$RANDOM$RANDOM.json" \
-		--rerun-fails=2 --rerun-fails-max-failures=20 --packages="$packages" -- -shuffle=on -count=1 -timeout 30m "$@" || failed=1
+		.tools/gotestsum --format pkgname --jsonfile "$results/$RANDOM$RANDOM.json" -- \
+		-p 1 -shuffle=on -count=1 -timeout 30m "$@" || failed=1
 }
 
 # What talks to a server; the rest need not be repeated, nor need the proof that each
 # predicate of the claim is tested, nor the search for data races, which costs most of the time.
-database='./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...'
+database=(./cmd/... ./db/... ./pkg/bidding/... ./pkg/posting/... ./test/e2e/...)
 
-leg 'PostgreSQL 17' postgres:17-alpine ./... -- -race
-leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine "$database" BIDDER_TEST_EXEC_MODE=exec -- -skip '^TestMutants$'
-leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine "$database" BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- -skip '^TestMutants$'
+leg 'PostgreSQL 17' postgres:17-alpine -- -race ./...
+leg 'PostgreSQL 15, without prepared statements' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec -- -skip '^TestMutants$' "${database[@]}"
+leg 'PostgreSQL 15 behind PgBouncer in transaction mode' postgres:15-alpine BIDDER_TEST_EXEC_MODE=exec BIDDER_TEST_PGBOUNCER=1 -- -skip '^TestMutants$' "${database[@]}"
 
-# counts prints how each test ended, the last time that it ran.
-counts() {
-	local file
-	for file in "$results"/*.json; do
-		sed -n 's/.*"Action":"\(pass\|fail\|skip\)","Package":"\([^"]*\)","Test":"\([^"]*\)".*/\2 \3 \1/p' "$file" |
-			awk '{ last[$1 " " $2] = $3 } END { for (test in last) print last[test] }'
-	done
-}
-ended=$(counts)
-count() { grep -c "^$1$" <<<"$ended"; }
+count() { cat "$results"/*.json | grep '"Test":' | grep -c "\"Action\":\"$1\""; }
 printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"
 exit "$failed"
