@@ -25,8 +25,11 @@ import (
 const (
 	// recordEvery is how often a run writes its counters: what a kill -9 loses at most.
 	recordEvery = time.Second
-	// recordTimeout bounds one writing.
+	// recordTimeout bounds one writing while the run goes on: the next holds the same and more.
 	recordTimeout = 5 * time.Second
+	// finishTimeout bounds the last one, after which a slow database is said to be out of reach: an exit
+	// code that stands for the work that was done is worth more of a pod's grace period.
+	finishTimeout = 20 * time.Second
 	// silentPage is how many killed runs a new one adds to the totals at most.
 	silentPage = 200
 )
@@ -169,7 +172,7 @@ func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	r.stop()
 	<-r.stopped
 	defer func() { r.logEnd(code, time.Since(r.began)) }()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	finishedAt, err := queries.New(db.Once(r.pool)).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
 	if errors.Is(err, pgx.ErrNoRows) {

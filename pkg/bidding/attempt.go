@@ -47,8 +47,17 @@ func (c *Claimer) Attempt(ctx context.Context, key posting.Key, options AttemptO
 	c.counters.add(b.attempts)
 	if errors.Is(err, ErrLocked) {
 		err = nil
+		a.gaveUp(started, options.Wait)
 	}
 	return *a, err
+}
+
+// gaveUp notes that an attempt waited in vain. Its last try belongs to the wait: where the server is slow,
+// that may be most of it.
+func (a *Attempt) gaveUp(started time.Time, wait time.Duration) {
+	if wait > 0 {
+		a.Waited = time.Since(started)
+	}
 }
 
 // takeTries is how often a claim is tried against passing trouble.

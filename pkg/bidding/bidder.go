@@ -91,6 +91,7 @@ func (b *Bidder) Bid(ctx context.Context, key posting.Key, wait time.Duration) (
 		return c.attempt, err
 	case errors.Is(err, ErrLocked), errors.Is(err, ErrBidderClosed):
 		err = nil // the outcome says it
+		c.attempt.gaveUp(started, wait)
 	}
 	b.claimer.counters.add([]Attempt{c.attempt})
 	return c.attempt, err

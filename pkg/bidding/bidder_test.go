@@ -369,3 +369,27 @@ func TestBidderRace(t *testing.T) {
 	f.pool.Close()
 	want(t, "deadlocks", f.Deadlocks(t), int64(0))
 }
+
+// TestWaited: whoever gives up has waited all of its time, also where a single try took it up.
+func TestWaited(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cacheNow(t, job("1"))
+	defer f.hold(t, job("1"))()
+	const wait = 50 * time.Millisecond
+	slow := func(c *Claimer) {
+		c.after = func(step string) {
+			if step == "written" {
+				time.Sleep(wait)
+			}
+		}
+	}
+	made := attempt(t, f.claimer(slow), job("1"), AttemptOptions{Wait: wait})
+	want(t, "outcome", made.Outcome, Locked)
+	want(t, "by hand, all of its time", made.Waited >= wait, true)
+	made = newBidder(t, f.claimer(slow)).call(t.Context(), job("1"), wait).result(t)
+	want(t, "outcome", made.Outcome, Locked)
+	want(t, "together, all of its time", made.Waited >= wait, true)
+	once := attempt(t, f.claimer(slow), job("1"), AttemptOptions{})
+	want(t, "one try, no wait", once.Waited < wait, true)
+}

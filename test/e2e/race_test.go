@@ -93,7 +93,7 @@ func (f *fixture) wantOneBid(jobID string, results []result, lockWait string) {
 			f.t.Errorf("outcome %s (%s)", report.Outcome, orNone(report.Detail))
 		}
 		if r.code != wantCode {
-			f.t.Errorf("outcome %s, exit code %d", report.Outcome, r.code)
+			f.t.Errorf("outcome %s, exit code %d: %s", report.Outcome, r.code, r.stderr)
 		}
 	}
 	n := len(results)
