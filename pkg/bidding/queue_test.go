@@ -406,3 +406,19 @@ func TestBrokenAndTaken(t *testing.T) {
 	want(t, "attempts", verdicts(made), []string{"failed database_error", "claimed"})
 	f.tally(t, made...)
 }
+
+// TestShortBatch: fewer candidates than were asked for are the end of a stretch, without another look at it.
+func TestShortBatch(t *testing.T) {
+	t.Parallel()
+	for candidates, looks := range map[int]int{
+		6: 3, // 4, 2, and from the front
+		8: 4, // 4, 4, none, and from the front
+	} {
+		f := setup(t)
+		f.cacheNow(t, jobs(candidates)...)
+		sent := f.statements()
+		made := pass(t, f.claimer(), PassOptions{Workers: 1, Batch: 4})
+		want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: candidates})
+		want(t, "looks at the queue", sent("TakeCandidates"), looks)
+	}
+}
