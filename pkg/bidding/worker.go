@@ -47,9 +47,9 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 			return s, err
 		}
 	}
-	last, asked := w.open, w.size
+	last := w.open
 	w.open = nil
-	committed, err := w.claimer.begin(ctx, last, b, w.pass.take(s, asked, &taken))
+	committed, err := w.claimer.begin(ctx, last, b, w.pass.take(s, w.size, &taken))
 	if last != nil {
 		if problem := w.settle(ctx, last, committed); problem != nil || committed != nil {
 			return s, problem
@@ -63,7 +63,7 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 		return s, w.failed(ctx, b, err)
 	}
 	w.open, w.troubles = b, 0
-	if taken < asked { // what others hold there is for the last worker to look for once more
+	if taken < w.size { // what others hold there is for the last worker to look for once more
 		s = w.pass.next(s)
 	}
 	return s, nil
