@@ -28,6 +28,14 @@ added AS (
 )
 SELECT finished.finished_at::timestamptz AS finished_at FROM finished;
 
+-- name: RunsAtWork :one
+-- How many other runs claim or deliver now, as their counters tell, which are written about every second;
+-- and how many of them began before this one.
+SELECT count(*)::bigint AS others, count(*) FILTER (WHERE r.id < @id::uuid)::bigint AS earlier
+FROM runs AS r
+WHERE NOT r.counted AND r.finished_at IS NULL AND r.kind = 'run' AND r.id <> @id
+    AND r.updated_at > clock_timestamp() - @silence::interval;
+
 -- name: CountSilentRuns :one
 -- Adds some of the runs to the totals that have said nothing for so long: killed ones, with
 -- the claims that only their bids tell of, and those of programs that knew no totals.

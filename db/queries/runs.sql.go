@@ -171,6 +171,27 @@ func (q *Queries) RecordRun(ctx context.Context, counters json.RawMessage, iD uu
 	return err
 }
 
+const RunsAtWork = `-- name: RunsAtWork :one
+SELECT count(*)::bigint AS others, count(*) FILTER (WHERE r.id < $1::uuid)::bigint AS earlier
+FROM runs AS r
+WHERE NOT r.counted AND r.finished_at IS NULL AND r.kind = 'run' AND r.id <> $1
+    AND r.updated_at > clock_timestamp() - $2::interval
+`
+
+type RunsAtWorkRow struct {
+	Others  int64 `json:"others"`
+	Earlier int64 `json:"earlier"`
+}
+
+// How many other runs claim or deliver now, as their counters tell, which are written about every second;
+// and how many of them began before this one.
+func (q *Queries) RunsAtWork(ctx context.Context, iD uuid.UUID, silence time.Duration) (RunsAtWorkRow, error) {
+	row := q.db.QueryRow(ctx, RunsAtWork, iD, silence)
+	var i RunsAtWorkRow
+	err := row.Scan(&i.Others, &i.Earlier)
+	return i, err
+}
+
 const StartRun = `-- name: StartRun :one
 INSERT INTO runs (id, kind, host, version) VALUES ($1, $2, $3, $4)
 RETURNING started_at, EXISTS (

@@ -1,10 +1,15 @@
 package bidding
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/arbitrageai/bidder/db/queries"
+)
 
 // pace says how many workers of a pass work at once: as many as make it clearly faster.
 //
-// A pass begins with a few and doubles them until that brings too little. Transactions beyond those that a
+// A pass begins with a few, or with one beside others, and doubles them until that brings too little. Transactions beyond those that a
 // server has processors for, and disks to wait for, make each other slower (docs/performance.md), and how many
 // that are no server can be asked.
 type pace struct {
@@ -15,6 +20,7 @@ type pace struct {
 	phase   phase
 	since   time.Time // it is in that phase
 	from    progress
+	rest    time.Duration // between two trials
 }
 
 // progress is what the workers of a pass have brought to an outcome.
@@ -33,18 +39,39 @@ const (
 	few = 4
 	// clearly is how much faster twice the workers must be.
 	clearly = 1.08
-	// glance and stare are the shortest and the longest time for a phase that waits for batches, and rest
-	// is that between two trials.
-	glance, stare, rest = 50 * time.Millisecond, 500 * time.Millisecond, time.Second
+	// glance and stare are the shortest and the longest time for a phase that waits for batches.
+	glance, stare = 50 * time.Millisecond, 500 * time.Millisecond
+	// rest is the time between two trials, and longRest that beside other runs: each looks to its own rate,
+	// which grows with its workers also where that of all of them does not.
+	rest, longRest = time.Second, 5 * time.Second
 	// sample is how many batches tell how fast it goes.
 	sample = 32
 )
+
+// newPace is the pace of a pass that may have at most so many workers, from now on.
+func newPace(most int, accompanied bool, now time.Time, done progress) pace {
+	if accompanied {
+		return pace{most: most, workers: 1, phase: resting, since: now, from: done, rest: longRest}
+	}
+	return pace{most: most, workers: min(most, few), phase: settling, since: now, from: done, rest: rest}
+}
+
+// isUp says that there will never be other workers: all that may work do, and more than that are not tried.
+func (p *pace) isUp() bool { return p.workers == p.most && p.fewer == 0 }
+
+// pause is how long there is nothing to look at.
+func (p *pace) pause(now time.Time) time.Duration {
+	if p.phase == resting {
+		return p.rest - now.Sub(p.since)
+	}
+	return glance / 5
+}
 
 // next is how many workers may work from now on.
 func (p *pace) next(now time.Time, done progress) int {
 	elapsed, batches := now.Sub(p.since), done.batches-p.from.batches
 	switch {
-	case p.phase == resting && elapsed >= rest:
+	case p.phase == resting && elapsed >= p.rest:
 		p.enter(measuring, now, done)
 	case p.phase == settling && (elapsed >= stare || elapsed >= glance && batches >= p.workers):
 		p.enter(measuring, now, done)
@@ -77,19 +104,40 @@ func (p *pace) judge(rate float64) {
 
 // keepPace lets as many workers work as make the pass faster, and at most so many, until they are done. hire
 // starts those that are missing.
-func (p *passing) keepPace(most int, hire func()) {
-	pace := pace{most: most, workers: few, since: time.Now()}
-	tick := time.NewTicker(glance / 5)
-	defer tick.Stop()
-	for {
-		select {
-		case now := <-tick.C:
-			if p.allow(pace.next(now, p.made())) {
-				hire()
-			}
-		case <-p.over:
-			return
+func (c *Claimer) keepPace(ctx context.Context, p *passing, most int, hire func()) error {
+	pace, over, err := c.pace(ctx, p, most)
+	for !over && err == nil {
+		if p.allow(pace.workers) {
+			hire()
 		}
+		over = pace.isUp() || p.waits(pace.pause(time.Now()))
+		pace.next(time.Now(), p.made())
+	}
+	return err
+}
+
+// pace is that of a pass which has begun, unless it is over before that is known. A run asks for company when
+// its first worker is not done at once: others may have begun in the same second.
+func (c *Claimer) pace(ctx context.Context, p *passing, most int) (_ pace, over bool, err error) {
+	var company queries.RunsAtWorkRow
+	if c.runID != nil {
+		if p.waits(glance) {
+			return pace{}, true, nil
+		}
+		if company, err = c.company(context.WithoutCancel(ctx)); err != nil {
+			return pace{}, false, err
+		}
+	}
+	return newPace(most, company.Others > 0, time.Now(), p.made()), false, nil
+}
+
+// waits returns after d, or earlier when the pass is over, and says whether it is.
+func (p *passing) waits(d time.Duration) bool {
+	select {
+	case <-p.over:
+		return true
+	case <-time.After(d):
+		return false
 	}
 }
 

@@ -8,20 +8,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
-// TestPace: workers are doubled for as long as that makes the pass clearly faster, now and then anew.
+// TestPace: workers are doubled for as long as that makes the pass clearly faster, now and then anew; beside
+// other runs later and less often.
 func TestPace(t *testing.T) {
 	t.Parallel()
 	upTo := func(n int) func(int, time.Duration) int { // so many workers do 20 batches a second each, more do not help
 		return func(workers int, _ time.Duration) int { return 20 * min(workers, n) }
 	}
 	tests := []struct {
-		name  string
-		most  int
-		speed func(workers int, after time.Duration) int // in batches a second
-		want  []int                                      // workers, as they change
+		name        string
+		most        int
+		accompanied bool
+		speed       func(workers int, after time.Duration) int // in batches a second
+		want        []int                                      // workers, as they change
 	}{
 		{name: "more would help, and there are no more", most: 20, speed: upTo(100), want: []int{4, 8, 16, 20}},
 		{name: "more do not help", most: 64, speed: upTo(4), want: []int{4, 8, 4, 8, 4, 8, 4}},
@@ -34,22 +40,34 @@ func TestPace(t *testing.T) {
 			}
 			return 20 * workers
 		}, want: []int{4, 8, 4, 8, 16}},
+		{name: "fewer are wanted", most: 2, speed: upTo(100), want: []int{2}},
+		{name: "beside others", most: 4, accompanied: true, speed: upTo(100), want: []int{1, 2, 4}},
+		{name: "beside others more do not help", most: 4, accompanied: true, speed: upTo(1), want: []int{1, 2, 1, 2, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := pace{most: tt.most, workers: few, since: noon()}
-			got, done := []int{few}, 0.
-			const tick = 10 * time.Millisecond
-			for after := tick; len(got) < len(tt.want)+1 && after < 10*time.Second; after += tick {
-				done += float64(tt.speed(p.workers, after)) * tick.Seconds()
-				if n := p.next(noon().Add(after), progress{int(done), int(64 * done)}); n != got[len(got)-1] {
+			p := newPace(tt.most, tt.accompanied, noon(), progress{})
+			got, done := []int{p.workers}, 0.
+			var changed, tick time.Duration
+			for after := p.pause(noon()); len(got) < len(tt.want)+1 && after < 20*time.Second; after += tick {
+				done += float64(tt.speed(p.workers, after)) * max(tick, glance/5).Seconds()
+				now := noon().Add(after)
+				if n := p.next(now, progress{int(done), int(64 * done)}); n != got[len(got)-1] {
 					got = append(got, n)
+					if tt.accompanied && n == 2 {
+						want(t, "whether five seconds went by before", after-changed >= 5*time.Second, true)
+					}
+					changed = after
 				}
+				tick = p.pause(now)
 			}
 			want(t, "workers", got[:min(len(got), len(tt.want))], tt.want)
 			if last := tt.want[len(tt.want)-1]; last == tt.most {
 				want(t, "workers in the end", p.workers, last)
+				want(t, "whether that is for good", p.isUp(), true)
+			} else {
+				want(t, "whether that is for good", p.isUp(), false)
 			}
 		})
 	}
@@ -116,6 +134,147 @@ func TestRetires(t *testing.T) {
 	want(t, "by the one too many", outcomes(drain()), map[Outcome]int{Claimed: 2})
 	want(t, "live bids", f.live(t), 2)
 	want(t, "by the other", outcomes(drain()), map[Outcome]int{Claimed: 8})
+}
+
+// TestBegin: passes that begin one after the other begin far from each other, each with one worker.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	const span = 8 * time.Hour
+	for earlier, begins := range []int{0, 4, 2, 6, 1, 5, 3, 7} {
+		p := newPassing(4, noon(), noon().Add(span), noon().Add(span))
+		p.begin(int64(earlier))
+		want(t, "joined", p.join(), true)
+		want(t, "another one", p.join(), false)
+		own := p.next(nil)
+		want(t, "where it begins", own.place.Sub(noon()).Round(time.Second), time.Duration(begins)*time.Hour)
+		var whole time.Duration
+		for _, s := range p.stretches {
+			whole += s.width()
+		}
+		want(t, "what is looked through", whole.Round(time.Second), span)
+		if earlier > 0 {
+			want(t, "where it goes on", p.next(own).place, noon())
+		}
+	}
+}
+
+// run records a run of that kind which last said something so long ago.
+func (f *fixture) run(t testing.TB, kind string, silent time.Duration) uuid.UUID {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7())
+	f.exec(t, "INSERT INTO runs (id, kind, updated_at) VALUES ($1, $2, clock_timestamp() - $3::interval)", id, kind, silent)
+	return id
+}
+
+// ofRun makes a claimer that of a run.
+func ofRun(id uuid.UUID) func(*Claimer) { return func(c *Claimer) { c.runID = &id } }
+
+// TestCompany: a run knows of others that are at work.
+func TestCompany(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.run(t, "run", time.Second)
+	f.run(t, "run", time.Minute) // killed
+	f.run(t, "bid", 0)
+	f.exec(t, "UPDATE runs SET finished_at = clock_timestamp(), exit_code = 0 WHERE id = $1", f.run(t, "run", 0))
+	f.exec(t, "UPDATE runs SET counted = true WHERE id = $1", f.run(t, "run", 0)) // taken for killed
+	own := f.run(t, "run", 0)
+	c := f.claimer(ofRun(own))
+	earlier, later := int64(1), []int64{0, 1, 2}
+	for _, later := range later {
+		company, err := c.company(t.Context())
+		want(t, "error", err, nil)
+		want(t, "others and those that began earlier", company, queries.RunsAtWorkRow{Others: earlier + later, Earlier: earlier})
+		f.run(t, "run", 0)
+	}
+}
+
+// TestFirstPace: a run that is alone takes more workers as soon as it is not done at once, others wait.
+func TestFirstPace(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	p := wholeQueue(noon())
+	pace := func(c *Claimer) int {
+		pace, over, err := c.pace(t.Context(), p, 2*few)
+		want(t, "error", err, nil)
+		want(t, "whether it is over", over, false)
+		return pace.workers
+	}
+	own := f.run(t, "run", 0)
+	want(t, "workers alone", pace(f.claimer(ofRun(own))), few)
+	f.run(t, "run", 0)
+	want(t, "workers beside another run", pace(f.claimer(ofRun(own))), 1)
+	want(t, "workers of a pass that is not part of a run", pace(f.claimer()), few)
+
+	p.present = 1
+	p.left()
+	_, over, err := f.claimer(ofRun(own)).pace(t.Context(), p, 2*few)
+	want(t, "error", err, nil)
+	want(t, "whether it is over", over, true)
+}
+
+// TestCompanyUnknown: a database that does not say whether there are other runs ends the pass.
+func TestCompanyUnknown(t *testing.T) {
+	t.Parallel()
+	for _, nth := range []int32{1, 2} {
+		f := setup(t)
+		f.cacheNow(t, jobs(3)...)
+		f.rewrite = breaking(queries.RunsAtWork, nth)
+		asked := f.statements()
+		c := f.claimer(ofRun(f.run(t, "run", 0)), once("locked", func() {
+			eventually(t, "it asks again", func() bool { return asked("RunsAtWork") == 2 })
+		}))
+		made, err := tryPass(t.Context(), c, PassOptions{Workers: 2, Batch: 1})
+		want(t, "SQLSTATE", db.Code(err), "22012")
+		want(t, "whether it had begun", len(made) > 0, nth == 2)
+		want(t, "live bids", f.live(t), len(made))
+		want(t, "still queued", f.count(t, "candidates"), 3-len(made))
+	}
+}
+
+// TestRunBegins: the pass of a run begins in the middle of the queue where another one began before, and with one
+// worker; the others come when it is not done at once. It decides on everything all the same.
+func TestRunBegins(t *testing.T) {
+	t.Parallel()
+	for _, accompanied := range []bool{false, true} {
+		f := setup(t)
+		if accompanied {
+			f.run(t, "run", 0)
+		}
+		keys := jobs(8)
+		f.cacheNow(t, keys...)
+		for i, key := range keys {
+			f.exec(t, "UPDATE candidates SET not_before = clock_timestamp() - make_interval(hours => $1) WHERE job_id = $2", len(keys)-i, key.JobID)
+		}
+		var (
+			mu     sync.Mutex
+			begun  int
+			second = make(chan struct{})
+		)
+		c := f.claimer(ofRun(f.run(t, "run", 0)), func(c *Claimer) {
+			c.after = func(step string) {
+				if step != "beginning" {
+					return
+				}
+				mu.Lock()
+				begun++
+				mine := begun
+				mu.Unlock()
+				switch {
+				case mine == 1 && !accompanied:
+					<-second // comes while the first one is stuck
+				case mine == 2:
+					close(second)
+				}
+			}
+		})
+		made := pass(t, c, PassOptions{Workers: 4, Batch: 1})
+		want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: len(keys)})
+		if accompanied {
+			want(t, "the first", job(read[string](t, f, "SELECT job_id FROM bids ORDER BY id LIMIT 1")), keys[4])
+		}
+		f.tally(t, made...)
+	}
 }
 
 // TestStuckWorkers: where all that a pass began with wait for something, others go on.

@@ -3,6 +3,7 @@ package bidding
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -19,7 +20,8 @@ import (
 // PassOptions say how a pass works through the queue.
 type PassOptions struct {
 	// Workers is how many claim transactions may run at once. A pass begins with four, and takes more for
-	// as long as they make it clearly faster.
+	// as long as they make it clearly faster; that of a run begins with one, and others join when it is not
+	// done after 50 ms, or, beside other runs, after five seconds.
 	Workers int
 	// Batch is how many postings one transaction attempts.
 	Batch int
@@ -43,6 +45,13 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 	if !queue.First.IsZero() {
 		c.meet(queue.Marketplaces)
 		p := newPassing(options.Workers, queue.First, queue.Last, queue.Now)
+		if c.runID != nil {
+			company, err := c.company(ctx)
+			if err != nil {
+				return err
+			}
+			p.begin(company.Earlier)
+		}
 		hire := func() {
 			for p.join() {
 				workers.Go(func() error {
@@ -52,11 +61,8 @@ func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
 			}
 		}
 		hire()
-		if options.Workers > few {
-			workers.Go(func() error {
-				p.keepPace(options.Workers, hire)
-				return nil
-			})
+		if options.Workers > p.limit {
+			workers.Go(func() error { return c.keepPace(ctx, p, options.Workers, hire) })
 		}
 	}
 	if err := workers.Wait(); err != nil {
@@ -82,6 +88,20 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 			return queue, err
 		}
 	}
+}
+
+// lately is how long ago a run that is still at work has said so at most; it does about every second.
+const lately = 5 * time.Second
+
+// company are the other runs at work. Where c is of no run, nobody can tell.
+func (c *Claimer) company(ctx context.Context) (queries.RunsAtWorkRow, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	company, err := queries.New(db.Once(c.pool)).RunsAtWork(ctx, *c.runID, lately)
+	if err != nil {
+		return company, fmt.Errorf("look for other runs: %w", err)
+	}
+	return company, nil
 }
 
 // stretch is a part of the queue: the candidates due from place to end, both included.
@@ -145,6 +165,21 @@ func newPassing(workers int, first, last, dueBy time.Time) *passing {
 	}
 	p.stretches = append(p.stretches, &stretch{place: from, end: last})
 	return p
+}
+
+// begin has the pass of a run begin with one worker, and with the first at the front of the queue. Those
+// that find others at work begin as far from them as can be, if all do: in the middle, at a quarter, at three
+// quarters, at an eighth, and so on.
+func (p *passing) begin(earlier int64) {
+	p.limit = 1
+	if earlier == 0 {
+		return
+	}
+	queue := stretch{place: p.first, end: p.stretches[len(p.stretches)-1].end}
+	const whole = 1 << 32
+	part := float64(bits.Reverse32(uint32(earlier))) / whole //nolint:gosec // never so many
+	behind := queue.cutAt(time.Duration(part * float64(queue.width())))
+	p.stretches = []*stretch{behind, &queue}
 }
 
 // next is the stretch for a worker that found nothing more in done: one that nobody has begun,
@@ -221,11 +256,14 @@ func (p *passing) isWide(s *stretch) bool { return s.width() > narrow && p.fruit
 func (s *stretch) width() time.Duration { return s.end.Sub(s.place) }
 
 // cut leaves s its first half, and returns the second.
-func (s *stretch) cut() *stretch {
-	middle := s.place.Add(s.width() / 2)
-	half := &stretch{place: middle.Add(time.Microsecond), end: s.end} // as fine as the database's clock
-	s.end = middle
-	return half
+func (s *stretch) cut() *stretch { return s.cutAt(s.width() / 2) }
+
+// cutAt leaves s its beginning, so wide, and returns the rest.
+func (s *stretch) cutAt(width time.Duration) *stretch {
+	end := s.place.Add(width)
+	rest := &stretch{place: end.Add(time.Microsecond), end: s.end} // as fine as the database's clock
+	s.end = end
+	return rest
 }
 
 // take takes up to n candidates of the stretch that no other pod holds, moves its place behind

@@ -26,6 +26,10 @@ func (r rewriting) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, 
 	return rewritingTx{tx, r.rewrite}, nil
 }
 
+func (r rewriting) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return r.database.QueryRow(ctx, r.rewrite(sql), args...)
+}
+
 func rewrittenBatch(batch *pgx.Batch, rewrite func(sql string) string) *pgx.Batch {
 	for _, query := range batch.QueuedQueries {
 		query.SQL = rewrite(query.SQL)
