@@ -9,7 +9,7 @@ import (
 
 // pace says how many workers of a pass work at once: as many as make it clearly faster.
 //
-// A pass begins with a few, or with one beside others, and doubles them until that brings too little. Transactions beyond those that a
+// A pass begins with a few, or its part of them beside others, and doubles them until that brings too little. Transactions beyond those that a
 // server has processors for, and disks to wait for, make each other slower (docs/performance.md), and how many
 // that are no server can be asked.
 type pace struct {
@@ -48,12 +48,14 @@ const (
 	sample = 32
 )
 
-// newPace is the pace of a pass that may have at most so many workers, from now on.
-func newPace(most int, accompanied bool, now time.Time, done progress) pace {
-	if accompanied {
-		return pace{most: most, workers: 1, phase: resting, since: now, from: done, rest: longRest}
+// newPace is the pace, from now on, of a pass that may have at most so many workers, and is at work beside others.
+// Together they begin with a few, and each with one at least.
+func newPace(most int, others int64, now time.Time, done progress) pace {
+	p := pace{most: most, workers: min(most, max(few/int(others+1), 1)), since: now, from: done, rest: rest}
+	if others > 0 {
+		p.phase, p.rest = resting, longRest
 	}
-	return pace{most: most, workers: min(most, few), phase: settling, since: now, from: done, rest: rest}
+	return p
 }
 
 // isUp says that there will never be other workers: all that may work do, and more than that are not tried.
@@ -128,7 +130,7 @@ func (c *Claimer) pace(ctx context.Context, p *passing, most int) (_ pace, over 
 			return pace{}, false, err
 		}
 	}
-	return newPace(most, company.Others > 0, time.Now(), p.made()), false, nil
+	return newPace(most, company.Others, time.Now(), p.made()), false, nil
 }
 
 // waits returns after d, or earlier when the pass is over, and says whether it is.

@@ -23,11 +23,11 @@ func TestPace(t *testing.T) {
 		return func(workers int, _ time.Duration) int { return 20 * min(workers, n) }
 	}
 	tests := []struct {
-		name        string
-		most        int
-		accompanied bool
-		speed       func(workers int, after time.Duration) int // in batches a second
-		want        []int                                      // workers, as they change
+		name   string
+		most   int
+		others int64
+		speed  func(workers int, after time.Duration) int // in batches a second
+		want   []int                                      // workers, as they change
 	}{
 		{name: "more would help, and there are no more", most: 20, speed: upTo(100), want: []int{4, 8, 16, 20}},
 		{name: "more do not help", most: 64, speed: upTo(4), want: []int{4, 8, 4, 8, 4, 8, 4}},
@@ -41,13 +41,14 @@ func TestPace(t *testing.T) {
 			return 20 * workers
 		}, want: []int{4, 8, 4, 8, 16}},
 		{name: "fewer are wanted", most: 2, speed: upTo(100), want: []int{2}},
-		{name: "beside others", most: 4, accompanied: true, speed: upTo(100), want: []int{1, 2, 4}},
-		{name: "beside others more do not help", most: 4, accompanied: true, speed: upTo(1), want: []int{1, 2, 1, 2, 1}},
+		{name: "beside another run", most: 4, others: 1, speed: upTo(100), want: []int{2, 4}},
+		{name: "beside others", most: 4, others: 7, speed: upTo(100), want: []int{1, 2, 4}},
+		{name: "beside others more do not help", most: 4, others: 2, speed: upTo(1), want: []int{1, 2, 1, 2, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPace(tt.most, tt.accompanied, noon(), progress{})
+			p := newPace(tt.most, tt.others, noon(), progress{})
 			got, done := []int{p.workers}, 0.
 			var changed, tick time.Duration
 			for after := p.pause(noon()); len(got) < len(tt.want)+1 && after < 20*time.Second; after += tick {
@@ -55,7 +56,7 @@ func TestPace(t *testing.T) {
 				now := noon().Add(after)
 				if n := p.next(now, progress{int(done), int(64 * done)}); n != got[len(got)-1] {
 					got = append(got, n)
-					if tt.accompanied && n == 2 {
+					if tt.others > 0 && n == 2*tt.want[0] {
 						want(t, "whether five seconds went by before", after-changed >= 5*time.Second, true)
 					}
 					changed = after
@@ -203,7 +204,7 @@ func TestFirstPace(t *testing.T) {
 	own := f.run(t, "run", 0)
 	want(t, "workers alone", pace(f.claimer(ofRun(own))), few)
 	f.run(t, "run", 0)
-	want(t, "workers beside another run", pace(f.claimer(ofRun(own))), 1)
+	want(t, "workers beside another run", pace(f.claimer(ofRun(own))), few/2)
 	want(t, "workers of a pass that is not part of a run", pace(f.claimer()), few)
 
 	p.present = 1
