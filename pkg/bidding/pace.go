@@ -9,9 +9,9 @@ import (
 
 // pace says how many workers of a pass work at once: as many as make it clearly faster.
 //
-// A pass begins with a few, or its part of them beside others, and doubles them until that brings too little. Transactions beyond those that a
-// server has processors for, and disks to wait for, make each other slower (docs/performance.md), and how many
-// that are no server can be asked.
+// A pass begins with a few, or its part of them beside others, and doubles them until that brings too little.
+// Transactions beyond those that a server has processors for, and disks to wait for, make each other slower
+// (docs/performance.md), and how many that are no server can be asked.
 type pace struct {
 	most    int // workers
 	workers int // at once, from now on

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,16 +182,15 @@ func TestCompany(t *testing.T) {
 	f.exec(t, "UPDATE runs SET counted = true WHERE id = $1", f.run(t, "run", 0)) // taken for killed
 	own := f.run(t, "run", 0)
 	c := f.claimer(ofRun(own))
-	earlier, later := int64(1), []int64{0, 1, 2}
-	for _, later := range later {
+	for later := range int64(3) {
 		company, err := c.company(t.Context())
 		want(t, "error", err, nil)
-		want(t, "others and those that began earlier", company, queries.RunsAtWorkRow{Others: earlier + later, Earlier: earlier})
+		want(t, "others and those that began earlier", company, queries.RunsAtWorkRow{Others: 1 + later, Earlier: 1})
 		f.run(t, "run", 0)
 	}
 }
 
-// TestFirstPace: a run that is alone takes more workers as soon as it is not done at once, others wait.
+// TestFirstPace: runs share the workers that one has alone, and a pass that is not part of a run.
 func TestFirstPace(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -233,60 +233,66 @@ func TestCompanyUnknown(t *testing.T) {
 	}
 }
 
-// TestRunBegins: the pass of a run begins in the middle of the queue where another one began before, and with one
-// worker; the others come when it is not done at once. It decides on everything all the same.
+// spreadQueue caches so many postings that are due an hour after each other, up to now.
+func (f *fixture) spreadQueue(t testing.TB, n int) []posting.Key {
+	t.Helper()
+	keys := jobs(n)
+	f.cacheNow(t, keys...)
+	for i, key := range keys {
+		f.exec(t, "UPDATE candidates SET not_before = clock_timestamp() - make_interval(hours => $1) WHERE job_id = $2", n-i, key.JobID)
+	}
+	return keys
+}
+
+// TestRunBegins: the pass of a run begins in the middle of the queue where another one has begun before, and
+// decides on everything all the same.
 func TestRunBegins(t *testing.T) {
 	t.Parallel()
-	for _, accompanied := range []bool{false, true} {
+	for earlier, first := range []int{0, 4, 2, 6} {
 		f := setup(t)
-		if accompanied {
+		for range earlier {
 			f.run(t, "run", 0)
 		}
-		keys := jobs(8)
-		f.cacheNow(t, keys...)
-		for i, key := range keys {
-			f.exec(t, "UPDATE candidates SET not_before = clock_timestamp() - make_interval(hours => $1) WHERE job_id = $2", len(keys)-i, key.JobID)
-		}
-		var (
-			mu     sync.Mutex
-			begun  int
-			second = make(chan struct{})
-		)
-		c := f.claimer(ofRun(f.run(t, "run", 0)), func(c *Claimer) {
-			c.after = func(step string) {
-				if step != "beginning" {
-					return
-				}
-				mu.Lock()
-				begun++
-				mine := begun
-				mu.Unlock()
-				switch {
-				case mine == 1 && !accompanied:
-					<-second // comes while the first one is stuck
-				case mine == 2:
-					close(second)
-				}
-			}
-		})
-		made := pass(t, c, PassOptions{Workers: 4, Batch: 1})
+		keys := f.spreadQueue(t, 8)
+		made := pass(t, f.claimer(ofRun(f.run(t, "run", 0))), PassOptions{Batch: 1})
 		want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: len(keys)})
-		if accompanied {
-			want(t, "the first", job(read[string](t, f, "SELECT job_id FROM bids ORDER BY id LIMIT 1")), keys[4])
-		}
+		want(t, "the first", job(read[string](t, f, "SELECT job_id FROM bids ORDER BY id LIMIT 1")), keys[first])
 		f.tally(t, made...)
 	}
+}
+
+// TestRunStuck: when the first worker of a run is not done at once, others join.
+func TestRunStuck(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := f.spreadQueue(t, 8)
+	var (
+		begun  atomic.Int32
+		joined = make(chan struct{})
+	)
+	c := f.claimer(ofRun(f.run(t, "run", 0)), func(c *Claimer) {
+		c.after = func(step string) {
+			if step != "beginning" {
+				return
+			}
+			switch begun.Add(1) {
+			case 1:
+				<-joined
+			case 2:
+				close(joined)
+			}
+		}
+	})
+	made := pass(t, c, PassOptions{Workers: 4, Batch: 1})
+	want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: len(keys)})
+	f.tally(t, made...)
 }
 
 // TestStuckWorkers: where all that a pass began with wait for something, others go on.
 func TestStuckWorkers(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	keys := jobs(few + 2)
-	f.cacheNow(t, keys...)
-	for i, key := range keys { // far apart
-		f.exec(t, "UPDATE candidates SET not_before = clock_timestamp() - make_interval(hours => $1) WHERE job_id = $2", len(keys)-i, key.JobID)
-	}
+	keys := f.spreadQueue(t, few+2)
 	var (
 		mu     sync.Mutex
 		stuck  int
