@@ -291,16 +291,20 @@ func TestTypes(t *testing.T) {
 		gotAt   time.Time
 		gotAts  []time.Time
 		nothing *uuid.UUID
+		present *uuid.UUID
 		never   *time.Time
 		absent  *uuid.UUID
 	)
-	err := pool.QueryRow(t.Context(), "SELECT $1::uuid, $2::uuid[], $3::timestamptz, $4::timestamptz[], $5::uuid, NULL::timestamptz",
-		id, []uuid.UUID{id, uuid.Nil}, at, []time.Time{at}, absent).Scan(&gotID, &gotIDs, &gotAt, &gotAts, &nothing, &never)
+	err := pool.QueryRow(t.Context(), "SELECT $1::uuid, $2::uuid[], $3::timestamptz, $4::timestamptz[], $5::uuid, $6::uuid, NULL::timestamptz",
+		id, []uuid.UUID{id, uuid.Nil}, at, []time.Time{at}, absent, &id).Scan(&gotID, &gotIDs, &gotAt, &gotAts, &nothing, &present, &never)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]uuid.UUID{id, id, uuid.Nil}, append([]uuid.UUID{gotID}, gotIDs...)); diff != "" || nothing != nil || never != nil {
+	if diff := cmp.Diff([]uuid.UUID{id, id, id, uuid.Nil}, append([]uuid.UUID{*present, gotID}, gotIDs...)); diff != "" || nothing != nil || never != nil {
 		t.Errorf("ids (-want +got):\n%s%v %v", diff, nothing, never)
+	}
+	if err := pool.QueryRow(t.Context(), "SELECT NULL::uuid").Scan(&gotID); err == nil {
+		t.Errorf("no uuid is %v", gotID)
 	}
 	if diff := cmp.Diff([]time.Time{at.UTC(), at.UTC()}, append([]time.Time{gotAt}, gotAts...)); diff != "" {
 		t.Errorf("times (-want +got):\n%s", diff)
