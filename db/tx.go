@@ -134,6 +134,14 @@ func Together(ctx context.Context, pool Beginner, fn func(q *queries.Queries) er
 	return read(pool.SendBatch(ctx, batch), fn)
 }
 
+// Look is [Together] under limits, for statements that only read.
+func Look(ctx context.Context, pool Beginner, limits Limits, fn func(q *queries.Queries) error) error {
+	return Together(ctx, pool, func(q *queries.Queries) error {
+		_, err := q.SetLimits(ctx, limits.params())
+		return errors.Join(err, fn(q))
+	})
+}
+
 // read has fn read what its statements answered. Only the end of the message says that it was committed.
 func read(results pgx.BatchResults, fn func(q *queries.Queries) error) error {
 	err := fn(queries.New(reading{results}))

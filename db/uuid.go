@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// uuidCodec has a uuid.UUID travel as its 16 bytes. To pgx it is a value with a text of its own, which is made
-// and read again for each: a fiftieth of a claim's time.
+// uuidCodec has a uuid.UUID travel as its 16 bytes. To pgx it is a value with a text of its own, which it makes
+// and reads again for each.
 type uuidCodec struct{ pgtype.UUIDCodec }
 
 // PlanEncode implements [pgtype.Codec].

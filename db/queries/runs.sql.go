@@ -95,8 +95,12 @@ added AS (
     SELECT f.kind, 1, f.counters || jsonb_build_object('exits', jsonb_build_object(f.exit_code::text, 1)), f.finished_at
     FROM finished AS f
     ON CONFLICT (kind) DO UPDATE
-        SET runs = t.runs + excluded.runs, counters = add_counters(t.counters, excluded.counters),
-            last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at)
+        SET runs = t.runs + excluded.runs, last_finished_at = greatest(t.last_finished_at, excluded.last_finished_at),
+            counters = CASE -- most runs count nothing, and need not load PL/pgSQL to add that
+                WHEN jsonb_path_exists(excluded.counters - 'exits', '$.** ? (@ > 0)') THEN add_counters(t.counters, excluded.counters)
+                ELSE t.counters || jsonb_build_object('exits', coalesce(t.counters -> 'exits', '{}') || jsonb_build_object(
+                    $2::text, coalesce((t.counters -> 'exits' ->> $2::text)::bigint, 0) + 1))
+            END
 )
 SELECT finished.finished_at::timestamptz AS finished_at FROM finished
 `

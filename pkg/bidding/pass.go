@@ -78,12 +78,10 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	for tries := 1; ; tries++ {
-		tx := db.Begin(c.pool, c.limited())
-		err = tx.Together(ctx, func(q *queries.Queries) (err error) {
+		err := db.Look(ctx, c.pool, c.limited(), func(q *queries.Queries) (err error) {
 			queue, err = q.QueueBounds(ctx)
 			return err
 		})
-		tx.Rollback(ctx) // nothing was written, and unlike a commit it cannot fail
 		if !isPassing(err) || tries == takeTries {
 			return queue, err
 		}

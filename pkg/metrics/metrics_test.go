@@ -251,6 +251,38 @@ func onlyCounters(all map[string]float64) map[string]float64 {
 	return found
 }
 
+// TestIdleRuns: runs that count nothing are counted, by how they ended, and change nothing else.
+func TestIdleRuns(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	end := func(counters string, code int32) {
+		t.Helper()
+		if _, err := f.q.FinishRun(t.Context(), []byte(counters), code, f.begin(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.exec(`INSERT INTO run_totals (kind, runs, counters) VALUES ('run', 1, '{"outcomes": {"claimed": 7}}')`) // of no exit
+	const nothing = `{"lock_attempts": 0, "outcomes": {"claimed": 0, "stale": 0}, "deliveries": {"place": {"done": 0}, "withdraw": null}}`
+	end(nothing, 0)
+	end(nothing, 0)
+	end(nothing, 3)
+	end(`{"outcomes": {"stale": 1}}`, 0)
+	end(`{}`, 4)
+	all := f.read()
+	for name, want := range map[string]float64{
+		`bidder_runs_total{kind="run"}`: 6, `bidder_attempts_total{outcome="claimed"}`: 7, `bidder_attempts_total{outcome="stale"}`: 1,
+		`bidder_run_exits_total{exit_code="0",kind="run"}`: 3, `bidder_run_exits_total{exit_code="3",kind="run"}`: 1,
+		`bidder_run_exits_total{exit_code="4",kind="run"}`: 1,
+	} {
+		if all[name] != want {
+			t.Errorf("%s is %v, want %v", name, all[name], want)
+		}
+	}
+	if age := time.Since(time.UnixMilli(int64(1000 * all[`bidder_last_run_timestamp_seconds{kind="run"}`]))); age.Abs() > time.Hour {
+		t.Errorf("the last run is %s ago", age)
+	}
+}
+
 // TestCounters: they are exact and never go back, whatever becomes of the runs they come from.
 func TestCounters(t *testing.T) {
 	t.Parallel()
