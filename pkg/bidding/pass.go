@@ -20,8 +20,8 @@ import (
 // PassOptions say how a pass works through the queue.
 type PassOptions struct {
 	// Workers is how many claim transactions may run at once. A pass begins with four, and takes more for
-	// as long as they make it clearly faster; that of a run begins with one, and its part of
-	// four, shared with all runs at work, join when it is not done after 50 ms.
+	// as long as they make it clearly faster. That of a run begins with one; when it is not done after 50 ms
+	// others join, up to four together with those of all other runs at work.
 	Workers int
 	// Batch is how many postings one transaction attempts.
 	Batch int
