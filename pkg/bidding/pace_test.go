@@ -168,6 +168,9 @@ func (f *fixture) run(t testing.TB, kind string, silent time.Duration) uuid.UUID
 	return id
 }
 
+// ahead is the silence of a run that is at work however slow the machine is.
+const ahead = -time.Hour
+
 // ofRun makes a claimer that of a run.
 func ofRun(id uuid.UUID) func(*Claimer) { return func(c *Claimer) { c.runID = &id } }
 
@@ -175,7 +178,7 @@ func ofRun(id uuid.UUID) func(*Claimer) { return func(c *Claimer) { c.runID = &i
 func TestCompany(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.run(t, "run", time.Second)
+	atWork := f.run(t, "run", 0)
 	f.run(t, "run", time.Minute) // killed
 	f.run(t, "bid", 0)
 	f.exec(t, "UPDATE runs SET finished_at = clock_timestamp(), exit_code = 0 WHERE id = $1", f.run(t, "run", 0))
@@ -183,10 +186,11 @@ func TestCompany(t *testing.T) {
 	own := f.run(t, "run", 0)
 	c := f.claimer(ofRun(own))
 	for later := range int64(3) {
+		f.exec(t, "UPDATE runs SET updated_at = clock_timestamp() - interval '1 second' WHERE id = $1", atWork)
 		company, err := c.company(t.Context())
 		want(t, "error", err, nil)
 		want(t, "others and those that began earlier", company, queries.RunsAtWorkRow{Others: 1 + later, Earlier: 1})
-		f.run(t, "run", 0)
+		f.run(t, "run", ahead)
 	}
 }
 
@@ -203,7 +207,7 @@ func TestFirstPace(t *testing.T) {
 	}
 	own := f.run(t, "run", 0)
 	want(t, "workers alone", pace(f.claimer(ofRun(own))), few)
-	f.run(t, "run", 0)
+	f.run(t, "run", ahead)
 	want(t, "workers beside another run", pace(f.claimer(ofRun(own))), few/2)
 	want(t, "workers of a pass that is not part of a run", pace(f.claimer()), few)
 
@@ -251,7 +255,7 @@ func TestRunBegins(t *testing.T) {
 	for earlier, first := range []int{0, 4, 2, 6} {
 		f := setup(t)
 		for range earlier {
-			f.run(t, "run", 0)
+			f.run(t, "run", ahead)
 		}
 		keys := f.spreadQueue(t, 8)
 		made := pass(t, f.claimer(ofRun(f.run(t, "run", 0))), PassOptions{Batch: 1})
