@@ -283,56 +283,51 @@ func (q *Queries) InsertDuplicates(ctx context.Context, arg InsertDuplicatesPara
 }
 
 const InsertPlain = `-- name: InsertPlain :many
-WITH taken AS MATERIALIZED ( -- else an index of candidates might be read from end to end, for its order
-    SELECT c.marketplace, c.job_id FROM candidates AS c
-    WHERE c.ctid = ANY(nullif(current_setting('bidder.taken', true), '')::tid[])
-)
 INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
 SELECT
-    ($1::uuid[])[k.number], k.marketplace, k.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-    $2::uuid, 'place', CASE WHEN ($3::boolean[])[k.terms] THEN 'awaiting_approval' ELSE 'pending' END,
-    CASE WHEN NOT ($3)[k.terms] THEN clock.now END, clock.now, clock.now
-FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
+    k.id, p.marketplace, p.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    $1::uuid, 'place', CASE WHEN ($2::boolean[])[p.terms] THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT ($2)[p.terms] THEN clock.now END, clock.now, clock.now
+FROM (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
-        row_number() OVER (ORDER BY t.marketplace, t.job_id ROWS UNBOUNDED PRECEDING) AS number,
-        array_position($5::text[], t.marketplace::text) AS terms,
-        t.marketplace,
-        t.job_id
-    FROM taken AS t
+        unnest(nullif(current_setting('bidder.postings', true), '')::tid[]) AS posting,
+        unnest(nullif(current_setting('bidder.lock_keys', true), '')::bigint[]) AS lock_key,
+        unnest($4::uuid[]) AS id
 ) AS k
 CROSS JOIN LATERAL (
     SELECT
-        postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
-        coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents
+        postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
+        coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents,
+        array_position($5::text[], postings.marketplace::text) AS terms
     FROM postings
-    WHERE postings.marketplace = k.marketplace AND postings.job_id = k.job_id
+    WHERE postings.ctid = k.posting AND bid_lock_key(postings.marketplace, postings.job_id) = k.lock_key
     LIMIT 1
 ) AS p
 WHERE p.cached_at >= clock.now - $6::interval
-    AND p.amount_cents BETWEEN ($7::bigint[])[k.terms] AND ($8::bigint[])[k.terms]
+    AND p.amount_cents BETWEEN ($7::bigint[])[p.terms] AND ($8::bigint[])[p.terms]
     AND (
         SELECT b.id FROM bids AS b
-        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'
+        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE'
         LIMIT 1
     ) IS NULL
     AND (
         SELECT b.id FROM bids AS b
-        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id
+        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id
             AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'
         LIMIT 1
     ) IS NULL
-ORDER BY k.marketplace, k.job_id
+ORDER BY p.marketplace, p.job_id
 RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at::timestamptz AS cached_at
 `
 
 type InsertPlainParams struct {
-	IDs          []uuid.UUID   `json:"ids"`
 	RunID        *uuid.UUID    `json:"run_id"`
 	NeedApproval []bool        `json:"need_approval"`
 	Now          *time.Time    `json:"now"`
+	IDs          []uuid.UUID   `json:"ids"`
 	Marketplaces []string      `json:"marketplaces"`
 	PostingTTL   time.Duration `json:"posting_ttl"`
 	MinAmounts   []int64       `json:"min_amounts"`
@@ -348,17 +343,20 @@ type InsertPlainRow struct {
 
 // Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
 // bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
-// its own after the lock, so that its snapshot sees what the last holder committed. What was locked is
-// numbered in key order, as the ids are.
+// its own after the lock, so that its snapshot sees what the last holder committed. The ids are for what
+// was locked, one after the other.
+//
+// A posting is read where its candidate says that it lies. Where it has been rewritten since, another may
+// lie there, or none: it is the candidate's if its lock is the one that was taken.
 //
 // Without ON CONFLICT, which would look for a live bid a second time: only a writer that takes no locks can
 // have made one since the snapshot, and then the statement fails.
 func (q *Queries) InsertPlain(ctx context.Context, arg InsertPlainParams) ([]InsertPlainRow, error) {
 	rows, err := q.db.Query(ctx, InsertPlain,
-		arg.IDs,
 		arg.RunID,
 		arg.NeedApproval,
 		arg.Now,
+		arg.IDs,
 		arg.Marketplaces,
 		arg.PostingTTL,
 		arg.MinAmounts,
@@ -697,8 +695,8 @@ func (q *Queries) QueueBounds(ctx context.Context) (QueueBoundsRow, error) {
 }
 
 const ReconsiderPostings = `-- name: ReconsiderPostings :execrows
-INSERT INTO candidates (marketplace, job_id, cached_at)
-SELECT p.marketplace, p.job_id, p.cached_at
+INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+SELECT p.marketplace, p.job_id, p.cached_at, p.ctid
 FROM postings AS p
 WHERE p.cached_at >= clock_timestamp() - $1::interval
     AND NOT EXISTS (
@@ -706,7 +704,7 @@ WHERE p.cached_at >= clock_timestamp() - $1::interval
         WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
 ORDER BY p.marketplace, p.job_id
 ON CONFLICT (marketplace, job_id)
-    DO UPDATE SET cached_at = excluded.cached_at, not_before = excluded.not_before, tries = 0, last_error = NULL
+    DO UPDATE SET cached_at = excluded.cached_at, posting = excluded.posting, not_before = excluded.not_before, tries = 0, last_error = NULL
 `
 
 // Every fresh posting without a live bid becomes a candidate again.
@@ -720,9 +718,9 @@ func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Durati
 
 const TakeCandidates = `-- name: TakeCandidates :many
 WITH tried AS MATERIALIZED (
-    SELECT t.ctid, t.marketplace, t.job_id, t.cached_at, t.not_before, pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id)) AS locked
+    SELECT t.ctid, t.marketplace, t.job_id, t.cached_at, t.not_before, t.posting, t.lock_key, pg_try_advisory_xact_lock(t.lock_key) AS locked
     FROM (
-        SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before
+        SELECT c.ctid, c.marketplace, c.job_id, c.cached_at, c.not_before, c.posting, bid_lock_key(c.marketplace, c.job_id) AS lock_key
         FROM candidates AS c
         WHERE c.not_before <= $1::timestamptz
             AND c.not_before >= $2::timestamptz
@@ -732,7 +730,11 @@ WITH tried AS MATERIALIZED (
     ) AS t
 ),
 noted AS MATERIALIZED (
-    SELECT set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true) FROM tried AS t
+    SELECT
+        set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true),
+        set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
+        set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true)
+    FROM tried AS t
 )
 SELECT
     t.marketplace,
@@ -755,8 +757,9 @@ type TakeCandidatesRow struct {
 }
 
 // Takes the next due candidates that no other pod holds, from the caller's place in the
-// queue on, then tries the lock of each. Where those lie of which it got the lock is noted for the
-// next statement, which comes in the same message, before anybody has read what was taken.
+// queue on, then tries the lock of each. What the next statement needs of those of which it got the lock
+// is noted for that, which comes in the same message, before anybody has read what was taken: InsertPlain
+// needs where their postings lie and which locks are theirs, Judge where they lie themselves.
 func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place time.Time, batch int32) ([]TakeCandidatesRow, error) {
 	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, place, batch)
 	if err != nil {

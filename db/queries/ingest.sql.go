@@ -145,15 +145,15 @@ WITH written AS (
         refreshes = p.refreshes + 1,
         updated_at = clock_timestamp()
     WHERE p.cached_at < excluded.cached_at
-    RETURNING marketplace, job_id, cached_at, refreshes
+    RETURNING marketplace, job_id, cached_at, refreshes, ctid AS place
 ),
 queued AS (
-    INSERT INTO candidates (marketplace, job_id, cached_at)
-    SELECT w.marketplace, w.job_id, w.cached_at
+    INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+    SELECT w.marketplace, w.job_id, w.cached_at, w.place
     FROM written AS w
     ORDER BY w.marketplace, w.job_id
     ON CONFLICT (marketplace, job_id)
-        DO UPDATE SET cached_at = excluded.cached_at, not_before = excluded.not_before, tries = 0, last_error = NULL
+        DO UPDATE SET cached_at = excluded.cached_at, posting = excluded.posting, not_before = excluded.not_before, tries = 0, last_error = NULL
 )
 SELECT written.marketplace, written.job_id, (written.refreshes = 0)::boolean AS is_new
 FROM written

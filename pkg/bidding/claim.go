@@ -90,8 +90,7 @@ type batch struct {
 
 	// plain, unless nil, is to be claimed of what a pass takes, before anything is judged.
 	plain *queries.InsertPlainParams
-	// numbers are, in key order, which of the attempts the candidates are that were taken and
-	// locked, or -1 where one is left to another worker.
+	// numbers are, for each attempt, which of plain's ids is its own, or -1 where it is not locked.
 	numbers []int
 	// inserted is how many of them were plain, and are claimed.
 	inserted int

@@ -282,9 +282,14 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		} else {
 			b.numbers = make([]int, 0, len(rows))
 		}
-		order := make([]int, len(rows))
-		for i := range order {
-			order[i] = i
+		locked := 0
+		order, numbers := make([]int, len(rows)), make([]int, len(rows))
+		for i := range rows {
+			order[i], numbers[i] = i, -1
+			if rows[i].Locked {
+				numbers[i] = locked
+				locked++
+			}
 		}
 		slices.SortFunc(order, func(x, y int) int { return key(x).Compare(key(y)) })
 		p.mu.Lock()
@@ -299,7 +304,9 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			b.note(key(i), &row, p.broken[key(i)])
+			if !p.broken[key(i)] {
+				b.note(key(i), &row, numbers[i])
+			}
 		}
 		if len(rows) > 0 && s.isPart {
 			p.fruitless, s.isPart = 0, false
@@ -319,20 +326,13 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 	}
 }
 
-// note makes an attempt of a candidate that was taken, unless that is left to another worker.
-func (b *batch) note(key posting.Key, row *queries.TakeCandidatesRow, left bool) {
-	attempt := len(b.attempts)
-	if left {
-		attempt = -1
-	}
-	if b.plain != nil && row.Locked {
-		b.numbers = append(b.numbers, attempt)
-	}
-	if left {
-		return
-	}
+// note makes an attempt of a candidate that was taken, and that is the one of that number of those that
+// were locked, or -1.
+func (b *batch) note(key posting.Key, row *queries.TakeCandidatesRow, number int) {
 	if b.plain == nil {
-		b.taken[row.Place] = attempt
+		b.taken[row.Place] = len(b.attempts)
+	} else {
+		b.numbers = append(b.numbers, number)
 	}
 	a := Attempt{Key: key, queuedAt: row.CachedAt}
 	a.lock(row.Locked)

@@ -126,18 +126,24 @@ func (b *batch) insertPlain(ctx context.Context, q *queries.Queries) error {
 	case err != nil:
 		return fmt.Errorf("insert plain bids: %w", err)
 	}
-	number := 0
+	next := 0
 	for i := range rows {
 		row := &rows[i]
-		for b.plain.IDs[number] != row.ID { // both are in key order
-			number++
+		for next < len(b.attempts) && !b.isFor(row.ID, next) { // both are in key order
+			next++
 		}
-		if b.numbers[number] < 0 {
+		if next == len(b.attempts) {
 			return errNotPlain
 		}
-		a := &b.attempts[b.numbers[number]]
+		a := &b.attempts[next]
 		a.Outcome, a.BidID, a.AmountCents, a.Currency, a.CachedAt = Claimed, row.ID, row.AmountCents, row.Currency, row.CachedAt
 	}
 	b.inserted = len(rows)
 	return nil
+}
+
+// isFor says whether a bid with that id would be that attempt's.
+func (b *batch) isFor(id uuid.UUID, attempt int) bool {
+	number := b.numbers[attempt]
+	return number >= 0 && b.plain.IDs[number] == id
 }

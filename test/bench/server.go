@@ -213,8 +213,8 @@ func (d *database) seed(ctx context.Context, from, n int, queued bool) error {
 			repeat(md5(i::text), 15), 'https://example.com/jobs/' || i, 50000, ARRAY['Go', 'PostgreSQL']
 		FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i`, from, n)
 	if err == nil && queued {
-		err = d.exec(ctx, `INSERT INTO candidates (marketplace, job_id, cached_at)
-			SELECT p.marketplace, p.job_id, p.cached_at
+		err = d.exec(ctx, `INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+			SELECT p.marketplace, p.job_id, p.cached_at, p.ctid
 			FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i
 			JOIN postings AS p ON p.marketplace = 'market' || i % 5 AND p.job_id = 'job-' || lpad(i::text, 9, '0')`, from, n)
 	}
