@@ -13,7 +13,7 @@ FROM (
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
 -- queue on, then tries the lock of each. What the next statement needs of those of which it got the lock
 -- is noted for that, which comes in the same message, before anybody has read what was taken: InsertPlain
--- needs where their postings lie and which locks are theirs, Judge where they lie themselves.
+-- where their postings lie, and their lock keys; Judge where they lie themselves.
 WITH tried AS MATERIALIZED (
     SELECT t.*, pg_try_advisory_xact_lock(t.lock_key) AS locked
     FROM (
@@ -27,10 +27,12 @@ WITH tried AS MATERIALIZED (
     ) AS t
 ),
 noted AS MATERIALIZED (
-    SELECT
-        set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true),
-        set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
-        set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true)
+    SELECT CASE
+        WHEN @plain::boolean THEN num_nonnulls(
+            set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
+            set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true))
+        ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))
+    END
     FROM tried AS t
 )
 SELECT
@@ -59,11 +61,11 @@ FROM (SELECT clock_timestamp() AS now) AS clock;
 -- name: InsertPlain :many
 -- Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
 -- bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
--- its own after the lock, so that its snapshot sees what the last holder committed. The ids are for what
--- was locked, one after the other.
+-- its own after the lock, so that its snapshot sees what the last holder committed. What was locked is
+-- numbered as it was taken; so are the ids.
 --
--- A posting is read where its candidate says that it lies. Where it has been rewritten since, another may
--- lie there, or none: it is the candidate's if its lock is the one that was taken.
+-- The postings are read, all at once, where their candidates say that they lie. Where one was rewritten
+-- since, nothing may lie there, or another: only what has one of the locked keys is theirs.
 --
 -- Without ON CONFLICT, which would look for a live bid a second time: only a writer that takes no locks can
 -- have made one since the snapshot, and then the statement fails.
@@ -71,26 +73,24 @@ INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
 SELECT
-    k.id, p.marketplace, p.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    (@ids::uuid[])[p.number], p.marketplace, p.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
     sqlc.narg('run_id')::uuid, 'place', CASE WHEN (@need_approval::boolean[])[p.terms] THEN 'awaiting_approval' ELSE 'pending' END,
     CASE WHEN NOT (@need_approval)[p.terms] THEN clock.now END, clock.now, clock.now
 FROM (SELECT coalesce(sqlc.narg('now')::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
     SELECT
-        unnest(nullif(current_setting('bidder.postings', true), '')::tid[]) AS posting,
-        unnest(nullif(current_setting('bidder.lock_keys', true), '')::bigint[]) AS lock_key,
-        unnest(@ids::uuid[]) AS id
-) AS k
-CROSS JOIN LATERAL (
-    SELECT
         postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
         coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents,
-        array_position(@marketplaces::text[], postings.marketplace::text) AS terms
+        array_position(@marketplaces::text[], postings.marketplace::text) AS terms,
+        array_position(
+            (SELECT nullif(current_setting('bidder.lock_keys', true), '')::bigint[]), -- read once, not for each posting
+            bid_lock_key(postings.marketplace, postings.job_id)) AS number
     FROM postings
-    WHERE postings.ctid = k.posting AND bid_lock_key(postings.marketplace, postings.job_id) = k.lock_key
-    LIMIT 1
+    WHERE postings.ctid = ANY(nullif(current_setting('bidder.postings', true), '')::tid[])
+    OFFSET 0 -- else the number is worked out again wherever it is used
 ) AS p
-WHERE p.cached_at >= clock.now - @posting_ttl::interval
+WHERE p.number IS NOT NULL
+    AND p.cached_at >= clock.now - @posting_ttl::interval
     AND p.amount_cents BETWEEN (@min_amounts::bigint[])[p.terms] AND (@max_amounts::bigint[])[p.terms]
     AND (
         SELECT b.id FROM bids AS b

@@ -287,26 +287,24 @@ INSERT INTO bids (
     id, marketplace, job_id, amount_cents, currency, period_days, proposal, posting_cached_at,
     run_id, delivery_kind, delivery_state, next_attempt_at, created_at, updated_at)
 SELECT
-    k.id, p.marketplace, p.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
-    $1::uuid, 'place', CASE WHEN ($2::boolean[])[p.terms] THEN 'awaiting_approval' ELSE 'pending' END,
-    CASE WHEN NOT ($2)[p.terms] THEN clock.now END, clock.now, clock.now
-FROM (SELECT coalesce($3::timestamptz, statement_timestamp()) AS now) AS clock
+    ($1::uuid[])[p.number], p.marketplace, p.job_id, p.amount_cents, p.currency, p.bid_period_days, p.bid_proposal, p.cached_at,
+    $2::uuid, 'place', CASE WHEN ($3::boolean[])[p.terms] THEN 'awaiting_approval' ELSE 'pending' END,
+    CASE WHEN NOT ($3)[p.terms] THEN clock.now END, clock.now, clock.now
+FROM (SELECT coalesce($4::timestamptz, statement_timestamp()) AS now) AS clock
 CROSS JOIN (
-    SELECT
-        unnest(nullif(current_setting('bidder.postings', true), '')::tid[]) AS posting,
-        unnest(nullif(current_setting('bidder.lock_keys', true), '')::bigint[]) AS lock_key,
-        unnest($4::uuid[]) AS id
-) AS k
-CROSS JOIN LATERAL (
     SELECT
         postings.marketplace, postings.job_id, postings.cached_at, postings.currency, postings.bid_period_days, postings.bid_proposal,
         coalesce(postings.bid_amount_cents, postings.budget_max_cents, postings.budget_min_cents) AS amount_cents,
-        array_position($5::text[], postings.marketplace::text) AS terms
+        array_position($5::text[], postings.marketplace::text) AS terms,
+        array_position(
+            (SELECT nullif(current_setting('bidder.lock_keys', true), '')::bigint[]), -- read once, not for each posting
+            bid_lock_key(postings.marketplace, postings.job_id)) AS number
     FROM postings
-    WHERE postings.ctid = k.posting AND bid_lock_key(postings.marketplace, postings.job_id) = k.lock_key
-    LIMIT 1
+    WHERE postings.ctid = ANY(nullif(current_setting('bidder.postings', true), '')::tid[])
+    OFFSET 0 -- else the number is worked out again wherever it is used
 ) AS p
-WHERE p.cached_at >= clock.now - $6::interval
+WHERE p.number IS NOT NULL
+    AND p.cached_at >= clock.now - $6::interval
     AND p.amount_cents BETWEEN ($7::bigint[])[p.terms] AND ($8::bigint[])[p.terms]
     AND (
         SELECT b.id FROM bids AS b
@@ -324,10 +322,10 @@ RETURNING id, amount_cents::bigint AS amount_cents, currency, posting_cached_at:
 `
 
 type InsertPlainParams struct {
+	IDs          []uuid.UUID   `json:"ids"`
 	RunID        *uuid.UUID    `json:"run_id"`
 	NeedApproval []bool        `json:"need_approval"`
 	Now          *time.Time    `json:"now"`
-	IDs          []uuid.UUID   `json:"ids"`
 	Marketplaces []string      `json:"marketplaces"`
 	PostingTTL   time.Duration `json:"posting_ttl"`
 	MinAmounts   []int64       `json:"min_amounts"`
@@ -343,20 +341,20 @@ type InsertPlainRow struct {
 
 // Claims the plain ones of what TakeCandidates has taken and locked in the same transaction: fresh, never
 // bid on, and with an amount within the terms of their marketplace. All else is left to Judge. A statement of
-// its own after the lock, so that its snapshot sees what the last holder committed. The ids are for what
-// was locked, one after the other.
+// its own after the lock, so that its snapshot sees what the last holder committed. What was locked is
+// numbered as it was taken; so are the ids.
 //
-// A posting is read where its candidate says that it lies. Where it has been rewritten since, another may
-// lie there, or none: it is the candidate's if its lock is the one that was taken.
+// The postings are read, all at once, where their candidates say that they lie. Where one was rewritten
+// since, nothing may lie there, or another: only what has one of the locked keys is theirs.
 //
 // Without ON CONFLICT, which would look for a live bid a second time: only a writer that takes no locks can
 // have made one since the snapshot, and then the statement fails.
 func (q *Queries) InsertPlain(ctx context.Context, arg InsertPlainParams) ([]InsertPlainRow, error) {
 	rows, err := q.db.Query(ctx, InsertPlain,
+		arg.IDs,
 		arg.RunID,
 		arg.NeedApproval,
 		arg.Now,
-		arg.IDs,
 		arg.Marketplaces,
 		arg.PostingTTL,
 		arg.MinAmounts,
@@ -730,10 +728,12 @@ WITH tried AS MATERIALIZED (
     ) AS t
 ),
 noted AS MATERIALIZED (
-    SELECT
-        set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true),
-        set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
-        set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true)
+    SELECT CASE
+        WHEN $4::boolean THEN num_nonnulls(
+            set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
+            set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true))
+        ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))
+    END
     FROM tried AS t
 )
 SELECT
@@ -747,6 +747,13 @@ FROM noted
 CROSS JOIN tried AS t
 `
 
+type TakeCandidatesParams struct {
+	DueBy time.Time `json:"due_by"`
+	Place time.Time `json:"place"`
+	Batch int32     `json:"batch"`
+	Plain bool      `json:"plain"`
+}
+
 type TakeCandidatesRow struct {
 	Marketplace string     `json:"marketplace"`
 	JobID       string     `json:"job_id"`
@@ -759,9 +766,14 @@ type TakeCandidatesRow struct {
 // Takes the next due candidates that no other pod holds, from the caller's place in the
 // queue on, then tries the lock of each. What the next statement needs of those of which it got the lock
 // is noted for that, which comes in the same message, before anybody has read what was taken: InsertPlain
-// needs where their postings lie and which locks are theirs, Judge where they lie themselves.
-func (q *Queries) TakeCandidates(ctx context.Context, dueBy time.Time, place time.Time, batch int32) ([]TakeCandidatesRow, error) {
-	rows, err := q.db.Query(ctx, TakeCandidates, dueBy, place, batch)
+// where their postings lie, and their lock keys; Judge where they lie themselves.
+func (q *Queries) TakeCandidates(ctx context.Context, arg TakeCandidatesParams) ([]TakeCandidatesRow, error) {
+	rows, err := q.db.Query(ctx, TakeCandidates,
+		arg.DueBy,
+		arg.Place,
+		arg.Batch,
+		arg.Plain,
+	)
 	if err != nil {
 		return nil, err
 	}

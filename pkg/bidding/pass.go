@@ -271,7 +271,7 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 	place, end := s.place, s.end
 	p.mu.Unlock()
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		rows, err := q.TakeCandidates(ctx, end, place, int32(n)) //nolint:gosec // a batch size
+		rows, err := q.TakeCandidates(ctx, queries.TakeCandidatesParams{DueBy: end, Place: place, Batch: int32(n), Plain: b.plain != nil}) //nolint:gosec // a batch size
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
