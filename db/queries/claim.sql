@@ -11,9 +11,9 @@ FROM (
 
 -- name: TakeCandidates :many
 -- Takes the next due candidates that no other pod holds, from the caller's place in the
--- queue on, then tries the lock of each. What the next statement needs of those of which it got the lock
--- is noted for that, which comes in the same message, before anybody has read what was taken: InsertPlain
--- where their postings lie, and their lock keys; Judge where they lie themselves.
+-- queue on, then tries the lock of each. What the next statement needs is noted for that, which comes in
+-- the same message, before anybody has read what was taken: where the postings lie and the keys of the
+-- locks that were got, for InsertPlain; where the candidates lie that were locked, for Judge.
 WITH tried AS MATERIALIZED (
     SELECT t.*, pg_try_advisory_xact_lock(t.lock_key) AS locked
     FROM (
@@ -29,7 +29,7 @@ WITH tried AS MATERIALIZED (
 noted AS MATERIALIZED (
     SELECT CASE
         WHEN @plain::boolean THEN num_nonnulls(
-            set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
+            set_config('bidder.postings', array_agg(t.posting)::text, true),
             set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true))
         ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))
     END

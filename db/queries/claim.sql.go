@@ -730,7 +730,7 @@ WITH tried AS MATERIALIZED (
 noted AS MATERIALIZED (
     SELECT CASE
         WHEN $4::boolean THEN num_nonnulls(
-            set_config('bidder.postings', (array_agg(t.posting) FILTER (WHERE t.locked))::text, true),
+            set_config('bidder.postings', array_agg(t.posting)::text, true),
             set_config('bidder.lock_keys', (array_agg(t.lock_key) FILTER (WHERE t.locked))::text, true))
         ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))
     END
@@ -764,9 +764,9 @@ type TakeCandidatesRow struct {
 }
 
 // Takes the next due candidates that no other pod holds, from the caller's place in the
-// queue on, then tries the lock of each. What the next statement needs of those of which it got the lock
-// is noted for that, which comes in the same message, before anybody has read what was taken: InsertPlain
-// where their postings lie, and their lock keys; Judge where they lie themselves.
+// queue on, then tries the lock of each. What the next statement needs is noted for that, which comes in
+// the same message, before anybody has read what was taken: where the postings lie and the keys of the
+// locks that were got, for InsertPlain; where the candidates lie that were locked, for Judge.
 func (q *Queries) TakeCandidates(ctx context.Context, arg TakeCandidatesParams) ([]TakeCandidatesRow, error) {
 	rows, err := q.db.Query(ctx, TakeCandidates,
 		arg.DueBy,

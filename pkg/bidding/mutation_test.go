@@ -24,11 +24,11 @@ type mutant struct {
 func mutants() []mutant {
 	const (
 		tryLock   = "pg_try_advisory_xact_lock(bid_lock_key(k.marketplace, k.job_id))"
-		tryTaken  = "pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, t.job_id))"
+		tryTaken  = "pg_try_advisory_xact_lock(t.lock_key)"
 		touched   = "greatest(b.created_at, b.submitted_at, b.last_post_at, b.withdrawal_timestamp)"
 		pastKey   = "WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id\n        AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'"
-		plainLive = "AND (\n        SELECT b.id FROM bids AS b\n        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'\n        LIMIT 1\n    ) IS NULL"
-		plainPast = "AND (\n        SELECT b.id FROM bids AS b\n        WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id\n            AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'\n        LIMIT 1\n    ) IS NULL"
+		plainLive = "AND (\n        SELECT b.id FROM bids AS b\n        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE'\n        LIMIT 1\n    ) IS NULL"
+		plainPast = "AND (\n        SELECT b.id FROM bids AS b\n        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id\n            AND b.status <> 'ACTIVE' AND b.status <> 'DUPLICATE'\n        LIMIT 1\n    ) IS NULL"
 		liveKey   = "WHERE b.marketplace = k.marketplace AND b.job_id = k.job_id AND b.status = 'ACTIVE'"
 	)
 	without := func(query, text, part string, noticed scenario) mutant {
@@ -41,8 +41,8 @@ func mutants() []mutant {
 		{queries.LockPostings, tryLock, "pg_try_advisory_xact_lock(bid_lock_key('', k.job_id))", scenarioHeldLock},
 
 		{queries.TakeCandidates, tryTaken, "true", scenarioHeldLock},
-		{queries.TakeCandidates, tryTaken, "pg_try_advisory_xact_lock(bid_lock_key(t.marketplace, ''))", scenarioHeldLock},
-		{queries.TakeCandidates, tryTaken, "pg_try_advisory_xact_lock(bid_lock_key('', t.job_id))", scenarioHeldLock},
+		{queries.TakeCandidates, "bid_lock_key(c.marketplace, c.job_id)", "bid_lock_key(c.marketplace, '')", scenarioHeldLock},
+		{queries.TakeCandidates, "bid_lock_key(c.marketplace, c.job_id)", "bid_lock_key('', c.job_id)", scenarioHeldLock},
 		{queries.TakeCandidates, "WHERE c.not_before <= $1::timestamptz", "WHERE $1::timestamptz IS NOT NULL", scenarioQueue},
 		{queries.TakeCandidates, "c.not_before <= $1", "c.not_before < $1", scenarioQueue},
 		{queries.TakeCandidates, "ORDER BY c.not_before", "ORDER BY c.not_before DESC", scenarioQueue},
@@ -51,34 +51,36 @@ func mutants() []mutant {
 		{queries.TakeCandidates, "FOR UPDATE SKIP LOCKED", "", scenarioQueue},
 		{queries.TakeCandidates, "FOR UPDATE SKIP LOCKED", "FOR UPDATE", scenarioQueue},
 
-		{queries.TakeCandidates, "FILTER (WHERE t.locked)", "FILTER (WHERE t.locked IS NOT NULL)", scenarioPlain},
+		{queries.TakeCandidates, "WHEN $4::boolean THEN", "WHEN NOT $4::boolean THEN", scenarioOnlyPlain},
+		{queries.TakeCandidates, "array_agg(t.lock_key) FILTER (WHERE t.locked)", "array_agg(t.lock_key)", scenarioPlain},
 
-		{queries.InsertPlain, "WHERE c.ctid = ANY(", "WHERE c.ctid <> ALL(", scenarioPlain},
-		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id ROWS", "(ORDER BY t.marketplace DESC, t.job_id ROWS", scenarioPlain},
-		{queries.InsertPlain, "(ORDER BY t.marketplace, t.job_id ROWS", "(ORDER BY t.marketplace, t.job_id DESC ROWS", scenarioPlain},
-		{queries.InsertPlain, "array_position($5::text[], t.marketplace::text)", "array_position($5::text[], t.marketplace::text) * 0 + 1", scenarioPlain},
-		{queries.InsertPlain, "CASE WHEN ($3::boolean[])[k.terms] THEN", "CASE WHEN NOT ($3::boolean[])[k.terms] THEN", scenarioPlain},
-		{queries.InsertPlain, "CASE WHEN NOT ($3)[k.terms] THEN", "CASE WHEN ($3)[k.terms] THEN", scenarioPlain},
+		{queries.InsertPlain, "postings.ctid = ANY(", "postings.ctid <> ALL(", scenarioOnlyPlain},
+		{queries.InsertPlain, "bid_lock_key(postings.marketplace, postings.job_id)", "bid_lock_key(postings.marketplace, '')", scenarioOnlyPlain},
+		{queries.InsertPlain, "bid_lock_key(postings.marketplace, postings.job_id)", "bid_lock_key('', postings.job_id)", scenarioOnlyPlain},
+		{queries.InsertPlain, "p.number IS NOT NULL", "true", scenarioMoved},
+		{queries.InsertPlain, "ORDER BY p.marketplace, p.job_id", "ORDER BY p.marketplace DESC, p.job_id", scenarioOnlyPlain},
+		{queries.InsertPlain, "ORDER BY p.marketplace, p.job_id", "ORDER BY p.marketplace, p.job_id DESC", scenarioOnlyPlain},
+		{queries.InsertPlain, "array_position($5::text[], postings.marketplace::text)", "array_position($5::text[], postings.marketplace::text) * 0 + 1", scenarioPlain},
+		{queries.InsertPlain, "CASE WHEN ($3::boolean[])[p.terms] THEN", "CASE WHEN NOT ($3::boolean[])[p.terms] THEN", scenarioPlain},
+		{queries.InsertPlain, "CASE WHEN NOT ($3)[p.terms] THEN", "CASE WHEN ($3)[p.terms] THEN", scenarioPlain},
 		{queries.InsertPlain, "coalesce($4::timestamptz, statement_timestamp())", "coalesce(statement_timestamp(), $4::timestamptz)", scenarioPlain},
-		without(queries.InsertPlain, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", "postings.marketplace = k.marketplace AND ", scenarioPlain),
-		without(queries.InsertPlain, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", " AND postings.job_id = k.job_id", scenarioPlain),
 		{queries.InsertPlain, "p.cached_at >= clock.now - $6::interval", "(p.cached_at >= clock.now - $6::interval) IS NOT NULL", scenarioPlain},
 		{queries.InsertPlain, "p.cached_at >= clock.now", "p.cached_at > clock.now", scenarioOnlyPlain},
-		{queries.InsertPlain, "BETWEEN ($7::bigint[])[k.terms]", "BETWEEN 0 * ($7::bigint[])[k.terms]", scenarioPlain},
-		{queries.InsertPlain, "BETWEEN ($7::bigint[])[k.terms]", "BETWEEN 1 + ($7::bigint[])[k.terms]", scenarioOnlyPlain},
-		{queries.InsertPlain, "AND ($8::bigint[])[k.terms]", "AND 10 * ($8::bigint[])[k.terms]", scenarioPlain},
-		{queries.InsertPlain, "AND ($8::bigint[])[k.terms]", "AND ($8::bigint[])[k.terms] - 1", scenarioOnlyPlain},
+		{queries.InsertPlain, "BETWEEN ($7::bigint[])[p.terms]", "BETWEEN 0 * ($7::bigint[])[p.terms]", scenarioPlain},
+		{queries.InsertPlain, "BETWEEN ($7::bigint[])[p.terms]", "BETWEEN 1 + ($7::bigint[])[p.terms]", scenarioOnlyPlain},
+		{queries.InsertPlain, "AND ($8::bigint[])[p.terms]", "AND 10 * ($8::bigint[])[p.terms]", scenarioPlain},
+		{queries.InsertPlain, "AND ($8::bigint[])[p.terms]", "AND ($8::bigint[])[p.terms] - 1", scenarioOnlyPlain},
 		{queries.InsertPlain, "postings.budget_max_cents, postings.budget_min_cents", "postings.budget_min_cents, postings.budget_max_cents", scenarioPlain},
 		{queries.InsertPlain, "postings.bid_amount_cents, postings.budget_max_cents,", "postings.budget_max_cents, postings.bid_amount_cents,", scenarioPlain},
 		without(queries.InsertPlain, plainLive, plainLive, scenarioPlain),
 		{queries.InsertPlain, plainLive, strings.Replace(plainLive, "IS NULL", "IS NOT NULL", 1), scenarioPlain},
-		without(queries.InsertPlain, plainLive, "b.marketplace = k.marketplace AND ", scenarioOnlyPlain),
-		without(queries.InsertPlain, plainLive, " AND b.job_id = k.job_id", scenarioOnlyPlain),
+		without(queries.InsertPlain, plainLive, "b.marketplace = p.marketplace AND ", scenarioOnlyPlain),
+		without(queries.InsertPlain, plainLive, " AND b.job_id = p.job_id", scenarioOnlyPlain),
 		without(queries.InsertPlain, plainLive, " AND b.status = 'ACTIVE'", scenarioOnlyPlain),
 		without(queries.InsertPlain, plainPast, plainPast, scenarioPlain),
 		{queries.InsertPlain, plainPast, strings.Replace(plainPast, "IS NULL", "IS NOT NULL", 1), scenarioPlain},
-		without(queries.InsertPlain, plainPast, "b.marketplace = k.marketplace AND ", scenarioOnlyPlain),
-		without(queries.InsertPlain, plainPast, " AND b.job_id = k.job_id", scenarioOnlyPlain),
+		without(queries.InsertPlain, plainPast, "b.marketplace = p.marketplace AND ", scenarioOnlyPlain),
+		without(queries.InsertPlain, plainPast, " AND b.job_id = p.job_id", scenarioOnlyPlain),
 		without(queries.InsertPlain, plainPast, "b.status <> 'ACTIVE' AND ", scenarioPlainPlans), // only there for the index
 		without(queries.InsertPlain, plainPast, " AND b.status <> 'DUPLICATE'", scenarioOnlyPlain),
 
@@ -240,7 +242,7 @@ func TestMutantsComplete(t *testing.T) {
 		"LIMIT 1":                             "of a look-up by a unique key, or after its ORDER BY: for the planner",
 		"ORDER BY s.share":                    "any order would do: this one is the index's",
 		"LEFT JOIN LATERAL (":                 "has no condition",
-		"ORDER BY k.marketplace, k.job_id":    "they are numbered in that order, and stay in it: this makes it a promise",
+		"ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))": "only for speed: what is not locked would be judged in vain",
 		"AND c.not_before >= $2::timestamptz": "only for speed: in the end the last worker begins at the front",
 		") AS p ON true":                      "has no condition",
 		"$1::uuid, 'place', CASE WHEN a.needs_approval THEN 'awaiting_approval' ELSE 'pending' END,": "TestBorn looks at the value",
