@@ -396,3 +396,47 @@ func TestLateCommit(t *testing.T) {
 		})
 	}
 }
+
+// The check of a transaction's age runs once for all its bids, and for those that come after a check
+// or a rollback took the first with it.
+func TestLateCommitOnce(t *testing.T) {
+	t.Parallel()
+	const bid = "INSERT INTO bids (marketplace, job_id, amount_cents) SELECT 'upwork', gen_random_uuid()::text, 100 FROM generate_series(1, 3); "
+	for _, tt := range []struct {
+		name, before string
+		checks       int
+	}{
+		{"several bids", bid + bid, 1},
+		{"rolled back to a savepoint", "SAVEPOINT s; " + bid + "ROLLBACK TO SAVEPOINT s; " + bid, 1},
+		{"rolled back altogether", "SAVEPOINT s; " + bid + "ROLLBACK TO SAVEPOINT s", 0},
+		{"before and after a savepoint", bid + "SAVEPOINT s; " + bid + "ROLLBACK TO SAVEPOINT s; " + bid, 1},
+		{"checked before", bid + "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; " + bid, 2},
+		{"of another transaction", "SELECT set_config('bidder.checked_transaction', '3', false); " + bid, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			database := testdb.New(t)
+			admin := database.Pool(t)
+			exec(t, admin, `CREATE SCHEMA counted;
+				CREATE SEQUENCE counted.checks;
+				CREATE FUNCTION counted.transaction_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+					$$ SELECT pg_catalog.transaction_timestamp() - nextval('counted.checks') * interval '0' $$`)
+			for _, last := range []string{"SELECT", "SET LOCAL bidder.lock_ttl = 0"} {
+				before := value[int64](t, admin, "SELECT last_value - 1 + is_called::integer FROM counted.checks")
+				tx := begin(t, admin)
+				exec(t, tx, "SET LOCAL search_path = counted, pg_catalog, public")
+				exec(t, tx, tt.before)
+				exec(t, tx, last)
+				err := tx.Commit(t.Context())
+				if late := last != "SELECT"; late && tt.checks > 0 {
+					wantRefusal(t, err, "bids_commit_within_lock_ttl")
+				} else if err != nil {
+					t.Error(err)
+				}
+				if got := value[int64](t, admin, "SELECT last_value - 1 + is_called::integer FROM counted.checks") - before; got != int64(tt.checks) {
+					t.Errorf("%s: checked %d times, want %d", last, got, tt.checks)
+				}
+			}
+		})
+	}
+}
