@@ -239,9 +239,9 @@ func TestMutantsComplete(t *testing.T) {
 	t.Parallel()
 	condition := regexp.MustCompile(`\b(WHERE|AND|WHEN|ON CONFLICT|FOR UPDATE|LIMIT|ORDER BY|JOIN .* ON|max|greatest|pg_try\w*)\b`)
 	exempt := map[string]string{
-		"LIMIT 1":                             "of a look-up by a unique key, or after its ORDER BY: for the planner",
-		"ORDER BY s.share":                    "any order would do: this one is the index's",
-		"LEFT JOIN LATERAL (":                 "has no condition",
+		"LIMIT 1":             "of a look-up by a unique key, or after its ORDER BY: for the planner",
+		"ORDER BY s.share":    "any order would do: this one is the index's",
+		"LEFT JOIN LATERAL (": "has no condition",
 		"ELSE num_nonnulls(set_config('bidder.taken', (array_agg(t.ctid) FILTER (WHERE t.locked))::text, true))": "only for speed: what is not locked would be judged in vain",
 		"AND c.not_before >= $2::timestamptz": "only for speed: in the end the last worker begins at the front",
 		") AS p ON true":                      "has no condition",

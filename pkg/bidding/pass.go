@@ -276,22 +276,12 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			return fmt.Errorf("take candidates: %w", err)
 		}
 		*taken = len(rows)
-		key := func(i int) posting.Key { return posting.Key{Marketplace: rows[i].Marketplace, JobID: rows[i].JobID} }
 		if b.plain == nil {
 			b.taken = make(map[pgtype.TID]int, len(rows))
 		} else {
 			b.numbers = make([]int, 0, len(rows))
 		}
-		locked := 0
-		order, numbers := make([]int, len(rows)), make([]int, len(rows))
-		for i := range rows {
-			order[i], numbers[i] = i, -1
-			if rows[i].Locked {
-				numbers[i] = locked
-				locked++
-			}
-		}
-		slices.SortFunc(order, func(x, y int) int { return key(x).Compare(key(y)) })
+		order, numbers := keyOrder(rows), lockedNumbers(rows)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		b.attempts = make([]Attempt, 0, len(rows))
@@ -304,8 +294,8 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			if !p.broken[key(i)] {
-				b.note(key(i), &row, numbers[i])
+			if key := keyOf(&row); !p.broken[key] {
+				b.note(key, &row, numbers[i])
 			}
 		}
 		if len(rows) > 0 && s.isPart {
@@ -324,6 +314,33 @@ func (p *passing) take(s *stretch, n int, taken *int) take {
 		}
 		return nil
 	}
+}
+
+func keyOf(row *queries.TakeCandidatesRow) posting.Key {
+	return posting.Key{Marketplace: row.Marketplace, JobID: row.JobID}
+}
+
+// keyOrder are the indexes of what was taken, in the order of its keys.
+func keyOrder(rows []queries.TakeCandidatesRow) []int {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(x, y int) int { return keyOf(&rows[x]).Compare(keyOf(&rows[y])) })
+	return order
+}
+
+// lockedNumbers are, for each of what was taken, its number among those that were locked, or -1.
+func lockedNumbers(rows []queries.TakeCandidatesRow) []int {
+	numbers, locked := make([]int, len(rows)), 0
+	for i := range rows {
+		numbers[i] = -1
+		if rows[i].Locked {
+			numbers[i] = locked
+			locked++
+		}
+	}
+	return numbers
 }
 
 // note makes an attempt of a candidate that was taken, and that is the one of that number of those that

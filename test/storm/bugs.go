@@ -19,7 +19,7 @@ func bugs() []bug {
 			"index", "the unique index is gone, and claims take no lock",
 			[]patch{
 				{claimSQL, `\nON CONFLICT \(marketplace, job_id\) WHERE status = 'ACTIVE' DO NOTHING`, "", 1},
-				{claimSQL, `pg_try_advisory_xact_lock\(bid_lock_key\([^)]*\)\)`, "true", 2},
+				{claimSQL, `pg_try_advisory_xact_lock\((t\.lock_key|bid_lock_key\([^)]*\))\)`, "true", 2},
 			},
 			"DROP INDEX bids_one_active_per_posting",
 		},
