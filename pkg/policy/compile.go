@@ -64,6 +64,21 @@ var environment = sync.OnceValues(func() (*cel.Env, error) { //nolint:gochecknog
 	return e, nil
 })
 
+// checking is held while an expression is checked: for its first error cel-go 0.33 lists the names
+// that it knows, and notes them in the environment while others read it.
+var checking sync.Mutex //nolint:gochecknoglobals // as the environment
+
+// check parses text, and checks its types. What is not well-formed is nil.
+func check(e *cel.Env, text string) (parsed, checked *cel.Ast, issues *cel.Issues) {
+	checking.Lock()
+	defer checking.Unlock()
+	if parsed, issues = e.Parse(text); issues.Err() != nil {
+		return nil, nil, issues
+	}
+	checked, issues = e.Check(parsed)
+	return parsed, checked, issues
+}
+
 // compile compiles text, whose values are of the type result.
 func compile(text, name string, result *cel.Type) (expression, error) {
 	switch {
@@ -76,11 +91,7 @@ func compile(text, name string, result *cel.Type) (expression, error) {
 	if err != nil {
 		return expression{}, err
 	}
-	parsed, issues := e.Parse(text)
-	if issues.Err() != nil {
-		return expression{}, problems(nil, issues)
-	}
-	checked, issues := e.Check(parsed)
+	parsed, checked, issues := check(e, text)
 	if issues.Err() != nil {
 		return expression{}, problems(parsed, issues)
 	}
