@@ -1,5 +1,5 @@
 -- Bids that are no longer live, by job first: the names of marketplaces are nearly always the same, and to
--- compare them first took half the time of a look-up among millions. Takes a second or two for each million,
+-- compare them first makes each look-up among millions dearer. Takes a second or two for each million,
 -- in which nobody gets at bids: to drop the old index at the end would wait for who waits for this.
 
 DROP INDEX bids_history;
