@@ -30,7 +30,7 @@ func BenchmarkCarry(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, key := range keys {
-			_ = bidder.board(&call{attempt: Attempt{Key: key}, done: make(chan struct{}, 1)})
+			_, _ = bidder.board(&call{attempt: Attempt{Key: key}, done: make(chan struct{}, 1)})
 		}
 		for len(bidder.queue) > 0 {
 			riders := bidder.take()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -30,7 +31,8 @@ var (
 // Bidder makes single attempts for many goroutines of one process, and is the way to embed
 // the claim in a program. Attempts share transactions: whatever was asked for while the
 // last ones were under way rides together in the next. There is no timer: an attempt that
-// is alone goes at once, in a transaction of its own.
+// is alone goes at once, in a transaction of its own and on its caller's goroutine, and
+// costs what [Claimer.Attempt] does.
 //
 // Attempts are those of a program, not of a person: as in a pass, a posting whose bid was
 // withdrawn is closed, and meeting a live bid leaves no DUPLICATE row. It uses two
@@ -43,6 +45,7 @@ type Bidder struct {
 	queue   []*call
 	flying  map[posting.Key]bool // keys of the transactions under way
 	running int                  // lanes
+	company bool                 // the last transaction was not of one call, with nobody else about
 	closed  bool
 	busy    sync.WaitGroup // calls and lanes
 }
@@ -66,7 +69,9 @@ type call struct {
 // Calls for the same posting that ride together share its lock: the first may claim it, and
 // the others find that bid. Everything that can become of an attempt is an outcome. The
 // error is the context's, if that ended before the attempt was made or while it waited for
-// the lock; with [ErrUnderWay] if it ended later than that; or [ErrBidderClosed].
+// the lock; with [ErrUnderWay] if it ended later than that; or [ErrBidderClosed]. An attempt
+// that is alone can be called back until its COMMIT, as one queued can, at the price of its
+// connection where the server was at work on it.
 func (b *Bidder) Bid(ctx context.Context, key posting.Key, wait time.Duration) (Attempt, error) {
 	if !b.enter() {
 		return Attempt{Key: key}, ErrBidderClosed
@@ -116,15 +121,83 @@ func (b *Bidder) enter() bool {
 	return !b.closed
 }
 
-// ride queues one try of c and waits until it was made.
+// ride makes one try of c, alone or with others, and waits until it was made.
 func (b *Bidder) ride(ctx context.Context, c *call) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("bid on %s: %w", c.attempt.Key, err)
 	}
-	if err := b.board(c); err != nil {
+	alone, err := b.board(c)
+	switch {
+	case err != nil:
 		return err
+	case alone:
+		return b.alone(ctx, c)
 	}
 	return b.wait(ctx, c)
+}
+
+// board queues c for a lane, or says that c is alone: it has a lane then.
+func (b *Bidder) board(c *call) (alone bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed && c.attempt.tried { // it has waited for a lock
+		return false, ErrBidderClosed
+	}
+	alone = b.running == 0 && !b.company
+	if alone {
+		b.flying[c.attempt.Key] = true
+	} else {
+		b.queue = append(b.queue, c)
+	}
+	if b.running < lanes {
+		b.running++
+		if !alone {
+			b.busy.Go(b.run)
+		}
+	}
+	return alone, nil
+}
+
+// alone makes the try of c under its caller's context and on its goroutine: to hand it over to
+// another and back takes longer, by one part in fifteen. Where more is to be done than to claim
+// it once, another does that.
+func (b *Bidder) alone(ctx context.Context, c *call) error {
+	riders := [][]*call{{c}}
+	batch := together(riders)
+	handedOver := false
+	defer func() {
+		if !handedOver { // or the policy panics
+			b.leave(c)
+		}
+	}()
+	err := b.claimer.claim(ctx, batch, takeAttempts)
+	switch {
+	case err == nil:
+		c.attempt.merge(batch.attempts[0], false)
+		return nil
+	case ctx.Err() != nil && !errors.Is(err, db.ErrCommitUnknown): // nothing of it is left
+		return fmt.Errorf("bid on %s: %w", c.attempt.Key, ctx.Err())
+	}
+	handedOver = true
+	b.busy.Go(func() {
+		if b.finish(riders, batch, err) {
+			b.run()
+		}
+	})
+	return b.wait(ctx, c)
+}
+
+// leave gives the lane of c, which was alone, to those who came meanwhile.
+func (b *Bidder) leave(c *call) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.flying, c.attempt.Key)
+	b.company = len(b.queue) > 0 || b.running > 1
+	if len(b.queue) > 0 {
+		b.busy.Go(b.run)
+	} else {
+		b.running--
+	}
 }
 
 // wait waits for the answer to c, or takes it back when ctx ends first.
@@ -149,36 +222,33 @@ func (b *Bidder) wait(ctx context.Context, c *call) error {
 	}
 }
 
-func (b *Bidder) board(c *call) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed && c.attempt.tried { // it has waited for a lock
-		return ErrBidderClosed
-	}
-	b.queue = append(b.queue, c)
-	if b.running < lanes {
-		b.running++
-		b.busy.Go(b.run)
-	}
-	return nil
-}
-
 // run is a lane: one transaction after the other, until nothing is queued.
 func (b *Bidder) run() {
-	for {
+	for on := true; on; {
 		runtime.Gosched() // those who were just answered may have the next posting at hand
 		riders := b.take()
 		if len(riders) == 0 {
 			return
 		}
-		batch := &batch{attempts: make([]Attempt, len(riders)), automatic: true}
-		for i, calls := range riders {
-			batch.attempts[i].Key = calls[0].attempt.Key
-		}
-		// Not any caller's context: its attempt is one of many. An outage is in the attempts.
-		_ = b.claimer.settle(context.Background(), batch, takeAttempts)
-		b.answer(riders, batch.attempts)
+		batch := together(riders)
+		// Not any caller's context: its attempt is one of many.
+		on = b.finish(riders, batch, b.claimer.claim(context.Background(), batch, takeAttempts))
 	}
+}
+
+// together is the batch of the riders.
+func together(riders [][]*call) *batch {
+	batch := &batch{attempts: make([]Attempt, len(riders)), automatic: true}
+	for i, calls := range riders {
+		batch.attempts[i].Key = calls[0].attempt.Key
+	}
+	return batch
+}
+
+// finish settles what a first claim that ended with err left to do, and answers.
+func (b *Bidder) finish(riders [][]*call, batch *batch, err error) (on bool) {
+	_ = b.claimer.settled(context.Background(), batch, err) // an outage is in the attempts
+	return b.answer(riders, batch.attempts)
 }
 
 // take takes the next calls off the queue, by posting and in key order. A posting that the
@@ -213,8 +283,8 @@ func (b *Bidder) take() [][]*call {
 	return riders
 }
 
-// answer tells the callers what came of their attempts.
-func (b *Bidder) answer(riders [][]*call, results []Attempt) {
+// answer tells the callers what came of their attempts, and says whether the lane goes on.
+func (b *Bidder) answer(riders [][]*call, results []Attempt) (on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, calls := range riders {
@@ -228,6 +298,11 @@ func (b *Bidder) answer(riders [][]*call, results []Attempt) {
 			c.done <- struct{}{}
 		}
 	}
+	b.company = len(riders) > 1 || len(riders[0]) > 1 || len(b.queue) > 0 || b.running > 1
+	if !b.company {
+		b.running--
+	}
+	return b.company
 }
 
 // merge notes what came of a try that was made for a, or for another attempt on the same
