@@ -192,41 +192,44 @@ func TestBidderWaits(t *testing.T) {
 // where that is still possible.
 func TestBidderContexts(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	keys := jobs(4)
-	f.cacheNow(t, keys...)
-	b, g := gatedBidder(t, f)
-	ended, end := context.WithCancel(t.Context())
-	end()
-	a, err := b.Bid(ended, keys[0], 0)
-	want(t, "before", errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnderWay), true)
-	want(t, "outcome", a.Outcome, Outcome(""))
+	for _, wait := range []time.Duration{0, patience} {
+		t.Run(wait.String(), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			keys := jobs(4)
+			f.cacheNow(t, keys...)
+			b, g := gatedBidder(t, f)
+			ended, end := context.WithCancel(t.Context())
+			end()
+			a, err := b.Bid(ended, keys[0], wait)
+			want(t, "before", errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnderWay), true)
+			want(t, "outcome", a.Outcome, Outcome(""))
 
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var flying []*calling
-	for i, wait := range []time.Duration{0, patience} {
-		flying = append(flying, b.call(ctx, keys[i], wait))
-		eventually(t, "it is under way", func() bool { return int(g.entered.Load()) == i+1 })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			alone := b.call(t.Context(), keys[0], wait)
+			eventually(t, "the first is under way", func() bool { return g.entered.Load() == 1 })
+			flying := b.call(ctx, keys[1], wait)
+			eventually(t, "both are under way", func() bool { return g.entered.Load() == 2 })
+			queued := b.call(ctx, keys[2], wait)
+			stays := b.call(t.Context(), keys[3], wait)
+			b.queued(t, 2)
+			cancel()
+			<-flying.done
+			want(t, "under way", errors.Is(flying.err, ErrUnderWay) && errors.Is(flying.err, context.Canceled), true)
+			<-queued.done
+			want(t, "queued", errors.Is(queued.err, context.Canceled) && !errors.Is(queued.err, ErrUnderWay), true)
+			b.queued(t, 1)
+			g.Open()
+			want(t, "the first", alone.result(t).Outcome, Claimed)
+			want(t, "who stays", stays.result(t).Outcome, Claimed)
+			b.Close()
+			want(t, "live bids", f.live(t, keys[0], keys[1], keys[3]), 3)
+			want(t, "all live bids", f.live(t), 3)
+			want(t, "counted", f.counters.Counts().Outcomes[Claimed], int64(3))
+			want(t, "attempts", f.counters.Counts().Attempts, int64(3))
+		})
 	}
-	queued := b.call(ctx, keys[2], patience)
-	stays := b.call(t.Context(), keys[3], 0)
-	b.queued(t, 2)
-	cancel()
-	for _, c := range flying {
-		<-c.done
-		want(t, "under way", errors.Is(c.err, ErrUnderWay) && errors.Is(c.err, context.Canceled), true)
-	}
-	<-queued.done
-	want(t, "queued", errors.Is(queued.err, context.Canceled) && !errors.Is(queued.err, ErrUnderWay), true)
-	b.queued(t, 1)
-	g.Open()
-	want(t, "who stays", stays.result(t).Outcome, Claimed)
-	b.Close()
-	want(t, "live bids", f.live(t, keys[0], keys[1], keys[3]), 3)
-	want(t, "all live bids", f.live(t), 3)
-	want(t, "counted", f.counters.Counts().Outcomes[Claimed], int64(3))
-	want(t, "attempts", f.counters.Counts().Attempts, int64(3))
 }
 
 // TestBidderAnsweredInTime: an answer that is there counts, whatever the context says.
