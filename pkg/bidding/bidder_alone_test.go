@@ -23,6 +23,22 @@ func (b *Bidder) idle(t *testing.T, f *fixture, key posting.Key) Attempt {
 	return a
 }
 
+// stagedBidder is a Bidder whose transactions wait each for a gate of its own as they begin, as far as there are any.
+func stagedBidder(t testing.TB, f *fixture, gates ...chan struct{}) (b *Bidder, begun *atomic.Int32) {
+	t.Helper()
+	begun = new(atomic.Int32)
+	return newBidder(t, f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step != "beginning" {
+				return
+			}
+			if n := int(begun.Add(1)); n <= len(gates) {
+				<-gates[n-1]
+			}
+		}
+	})), begun
+}
+
 // TestBidderAloneCancelled: an attempt that is alone is taken back when its caller's context ends,
 // wherever it is before its COMMIT: nothing is written, nothing counted.
 func TestBidderAloneCancelled(t *testing.T) {
@@ -108,22 +124,11 @@ func TestBidderAloneInTrouble(t *testing.T) {
 			f.raising(t, db.CodeDeadlock, 1)
 			keys := jobs(1 + others)
 			f.cacheNow(t, keys...)
-			var begun atomic.Int32
 			first, second := make(chan struct{}), make(chan struct{})
-			b := newBidder(t, f.claimer(func(c *Claimer) {
-				c.after = func(step string) {
-					if step == "beginning" {
-						switch begun.Add(1) {
-						case 1:
-							<-first
-						case 2:
-							if others > 0 {
-								<-second
-							}
-						}
-					}
-				}
-			}))
+			if others == 0 {
+				close(second)
+			}
+			b, begun := stagedBidder(t, f, first, second)
 			calls := []*calling{b.call(t.Context(), keys[0], 0)}
 			eventually(t, "the first is under way", func() bool { return begun.Load() == 1 })
 			for i, key := range keys[1:] {
@@ -133,7 +138,9 @@ func TestBidderAloneInTrouble(t *testing.T) {
 			}
 			close(first)
 			<-calls[0].done
-			close(second)
+			if others > 0 {
+				close(second)
+			}
 			made := make([]Attempt, 0, len(calls))
 			for _, c := range calls {
 				made = append(made, c.result(t))
@@ -151,14 +158,20 @@ func TestBidderAloneThenTogether(t *testing.T) {
 	f := setup(t)
 	keys := jobs(3)
 	f.cacheNow(t, keys...)
-	b, g := gatedBidder(t, f)
-	calls := b.callAll(t, g, []posting.Key{keys[0], keys[1], keys[0], keys[2]})
-	g.Open()
-	made := make([]Attempt, 0, len(calls))
-	for _, c := range calls {
-		made = append(made, c.result(t))
+	first, second := make(chan struct{}), make(chan struct{})
+	b, begun := stagedBidder(t, f, first, second)
+	var calls []*calling
+	for i, key := range []posting.Key{keys[0], keys[1], keys[0], keys[2]} {
+		calls = append(calls, b.call(t.Context(), key, 0))
+		eventually(t, "a lane is under way", func() bool { return int(begun.Load()) == min(i+1, lanes) })
+		b.queued(t, max(0, i+1-lanes))
 	}
-	want(t, "outcomes", outcomes(made), map[Outcome]int{Claimed: 3, Duplicate: 1})
+	close(first)
+	made := []Attempt{calls[0].result(t), calls[2].result(t), calls[3].result(t)}
+	close(second)
+	made = append(made, calls[1].result(t))
+	want(t, "outcomes", verdicts(made), []string{"claimed", "duplicate", "claimed", "claimed"})
+	want(t, "transactions", begun.Load(), int32(3))
 	f.tally(t, append(made, b.idle(t, f, job("last")))...)
 }
 
