@@ -192,11 +192,8 @@ func (b *Bidder) leave(c *call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.flying, c.attempt.Key)
-	b.company = len(b.queue) > 0 || b.running > 1
-	if len(b.queue) > 0 {
+	if b.goesOn(false) {
 		b.busy.Go(b.run)
-	} else {
-		b.running--
 	}
 }
 
@@ -298,7 +295,13 @@ func (b *Bidder) answer(riders [][]*call, results []Attempt) (on bool) {
 			c.done <- struct{}{}
 		}
 	}
-	b.company = len(riders) > 1 || len(riders[0]) > 1 || len(b.queue) > 0 || b.running > 1
+	return b.goesOn(len(riders) > 1 || len(riders[0]) > 1)
+}
+
+// goesOn says whether the lane of a transaction that has ended, and was shared or not, looks at the
+// queue. Where it was alone all the time the lane is free. It is called with mu held.
+func (b *Bidder) goesOn(shared bool) bool {
+	b.company = shared || len(b.queue) > 0 || b.running > 1
 	if !b.company {
 		b.running--
 	}

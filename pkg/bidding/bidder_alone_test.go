@@ -23,20 +23,15 @@ func (b *Bidder) idle(t *testing.T, f *fixture, key posting.Key) Attempt {
 	return a
 }
 
-// stagedBidder is a Bidder whose transactions wait each for a gate of its own as they begin, as far as there are any.
+// stagedBidder is a Bidder whose first transactions wait each for a gate of its own.
 func stagedBidder(t testing.TB, f *fixture, gates ...chan struct{}) (b *Bidder, begun *atomic.Int32) {
 	t.Helper()
-	begun = new(atomic.Int32)
-	return newBidder(t, f.claimer(func(c *Claimer) {
-		c.after = func(step string) {
-			if step != "beginning" {
-				return
-			}
-			if n := int(begun.Add(1)); n <= len(gates) {
-				<-gates[n-1]
-			}
+	return heldBidder(t, f, func(number int) chan struct{} {
+		if number < len(gates) {
+			return gates[number]
 		}
-	})), begun
+		return nil
+	})
 }
 
 // TestBidderAloneCancelled: an attempt that is alone is taken back when its caller's context ends,
@@ -125,10 +120,11 @@ func TestBidderAloneInTrouble(t *testing.T) {
 			keys := jobs(1 + others)
 			f.cacheNow(t, keys...)
 			first, second := make(chan struct{}), make(chan struct{})
-			if others == 0 {
-				close(second)
+			gates := []chan struct{}{first}
+			if others > 0 { // else the second is the first once more
+				gates = append(gates, second)
 			}
-			b, begun := stagedBidder(t, f, first, second)
+			b, begun := stagedBidder(t, f, gates...)
 			calls := []*calling{b.call(t.Context(), keys[0], 0)}
 			eventually(t, "the first is under way", func() bool { return begun.Load() == 1 })
 			for i, key := range keys[1:] {
@@ -138,9 +134,7 @@ func TestBidderAloneInTrouble(t *testing.T) {
 			}
 			close(first)
 			<-calls[0].done
-			if others > 0 {
-				close(second)
-			}
+			close(second)
 			made := make([]Attempt, 0, len(calls))
 			for _, c := range calls {
 				made = append(made, c.result(t))

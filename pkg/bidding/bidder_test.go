@@ -16,7 +16,7 @@ import (
 
 // gate holds up transactions as they begin, until it is opened.
 type gate struct {
-	entered atomic.Int32
+	entered *atomic.Int32
 	Open    func()
 }
 
@@ -32,16 +32,27 @@ func gatedBidder(t testing.TB, f *fixture) (*Bidder, *gate) {
 	t.Helper()
 	opened := make(chan struct{})
 	g := &gate{Open: sync.OnceFunc(func() { close(opened) })}
-	b := newBidder(t, f.claimer(func(c *Claimer) {
-		c.after = func(step string) {
-			if step == "beginning" {
-				g.entered.Add(1)
-				<-opened
-			}
-		}
-	}))
+	var b *Bidder
+	b, g.entered = heldBidder(t, f, func(int) chan struct{} { return opened })
 	t.Cleanup(g.Open)
 	return b, g
+}
+
+// heldBidder is a Bidder whose transactions, numbered from 0 on and counted, wait as they begin until
+// their gate is closed, unless that is nil.
+func heldBidder(t testing.TB, f *fixture, gate func(number int) chan struct{}) (b *Bidder, begun *atomic.Int32) {
+	t.Helper()
+	begun = new(atomic.Int32)
+	return newBidder(t, f.claimer(func(c *Claimer) {
+		c.after = func(step string) {
+			if step != "beginning" {
+				return
+			}
+			if held := gate(int(begun.Add(1)) - 1); held != nil {
+				<-held
+			}
+		}
+	})), begun
 }
 
 // calling is a call that is under way.
