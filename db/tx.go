@@ -221,10 +221,11 @@ func (s sending) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {
 // later is an answer that is not there yet.
 type later struct{ pgx.Rows }
 
-func (later) Close()            {}
-func (later) Err() error        { return nil }
-func (later) Next() bool        { return false }
-func (later) Scan(...any) error { return nil }
+func (later) Close()                              {}
+func (later) CommandTag() (tag pgconn.CommandTag) { return tag }
+func (later) Err() error                          { return nil }
+func (later) Next() bool                          { return false }
+func (later) Scan(...any) error                   { return nil }
 
 // reading hands the answers to such statements out, in their order.
 type reading struct{ results pgx.BatchResults }

@@ -245,7 +245,8 @@ const maxLoggedUnanswered = 10
 func (f *failureLog) observe(attempts []bidding.Attempt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, attempt := range attempts {
+	for i := range attempts {
+		attempt := &attempts[i]
 		if attempt.Detail == bidding.ReasonPolicyError {
 			if f.unanswered++; f.unanswered <= maxLoggedUnanswered {
 				f.session.log.Warn("the policy has no answer; `bidder why` tells of each posting", "marketplace", attempt.Key.Marketplace,

@@ -334,7 +334,7 @@ func (c *Claimer) insert(ctx context.Context, q *queries.Queries, b *batch) erro
 // drop takes what was decided off the queue.
 func drop(ctx context.Context, q *queries.Queries, b *batch) error {
 	var (
-		taken                []pgtype.TID
+		taken                = make([]pgtype.TID, 0, len(b.attempts))
 		marketplaces, jobIDs []string
 		covers               []time.Time
 	)
@@ -429,9 +429,11 @@ func undecided(a *Attempt) bool { return !a.Decided() }
 
 // keyArrays are the keys of the attempts that match, as the arrays that statements take.
 func keyArrays(attempts []Attempt, match func(*Attempt) bool) (marketplaces, jobIDs []string) {
-	marketplaces, jobIDs = make([]string, 0, len(attempts)), make([]string, 0, len(attempts))
 	for i := range attempts {
 		if match(&attempts[i]) {
+			if jobIDs == nil {
+				marketplaces, jobIDs = make([]string, 0, len(attempts)-i), make([]string, 0, len(attempts)-i)
+			}
 			marketplaces = append(marketplaces, attempts[i].Key.Marketplace)
 			jobIDs = append(jobIDs, attempts[i].Key.JobID)
 		}

@@ -39,28 +39,33 @@ func (c *Counters) Counts() Counts {
 
 // add counts finished attempts, each once, whatever was tried for them in between.
 func (c *Counters) add(attempts []Attempt) {
-	for _, a := range attempts {
-		c.addLock(a.acquired, a.conflicted, a.Outcome == Locked)
-		c.mu.Lock()
-		if c.outcomes == nil {
-			c.outcomes = make(map[Outcome]int64, len(Outcomes()))
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcomes == nil {
+		c.outcomes = make(map[Outcome]int64, len(Outcomes()))
+	}
+	for i := range attempts {
+		a := &attempts[i]
 		c.outcomes[a.Outcome]++
-		c.mu.Unlock()
+		c.locks.add(a.acquired, a.conflicted, a.Outcome == Locked)
 	}
 }
 
 func (c *Counters) addLock(acquired, conflicted, gaveUp bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.locks.Attempts++
+	c.locks.add(acquired, conflicted, gaveUp)
+}
+
+func (l *Locks) add(acquired, conflicted, gaveUp bool) {
+	l.Attempts++
 	if conflicted {
-		c.locks.Conflicts++
+		l.Conflicts++
 	}
 	switch {
 	case acquired:
-		c.locks.Successes++
+		l.Successes++
 	case gaveUp:
-		c.locks.Timeouts++
+		l.Timeouts++
 	}
 }

@@ -27,6 +27,7 @@ type PassOptions struct {
 	Batch int
 	// Observe, unless nil, is called with the attempts of each finished batch, from
 	// several goroutines. They hold no locks meanwhile, and call it for up to eight batches in a row.
+	// What it keeps of the attempts it must copy: they make room for those of later batches.
 	Observe func([]Attempt)
 }
 
@@ -264,49 +265,55 @@ func (s *stretch) cutAt(width time.Duration) *stretch {
 	return rest
 }
 
-// take takes up to n candidates of the stretch that no other pod holds, moves its place behind
-// them, and says how many there were.
-func (p *passing) take(s *stretch, n int, taken *int) take {
+// take takes up to n candidates of the stretch that no other pod holds into what rows has room for, and moves
+// the stretch's place behind them.
+func (p *passing) take(s *stretch, n int, rows *[]queries.TakeCandidatesRow) take {
 	p.mu.Lock()
 	place, end := s.place, s.end
 	p.mu.Unlock()
 	return func(ctx context.Context, q *queries.Queries, b *batch) error {
-		rows, err := q.TakeCandidates(ctx, queries.TakeCandidatesParams{DueBy: end, Place: place, Batch: int32(n), Plain: b.plain != nil}) //nolint:gosec // a batch size
+		var row queries.TakeCandidatesRow
+		params := queries.TakeCandidatesParams{DueBy: end, Place: place, Batch: int32(n), Plain: b.plain != nil} //nolint:gosec // a batch size
+		*rows = (*rows)[:0]
+		err := queries.TakeCandidatesEach(ctx, q, params, &row, func() error {
+			*rows = append(*rows, row)
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("take candidates: %w", err)
 		}
-		*taken = len(rows)
+		taken := len(*rows)
 		if b.plain == nil {
-			b.taken = make(map[pgtype.TID]int, len(rows))
+			b.taken = make(map[pgtype.TID]int, taken)
 		} else {
-			b.numbers = make([]int, 0, len(rows))
+			b.numbers = make([]int, 0, taken)
 		}
-		order, numbers := keyOrder(rows), lockedNumbers(rows)
+		order, numbers := keyOrder(*rows), lockedNumbers(*rows)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		b.attempts = make([]Attempt, 0, len(rows))
+		b.attempts = slices.Grow(b.attempts[:0], taken)
 		nearest := end
 		for _, i := range order {
-			row := rows[i]
+			row := &(*rows)[i]
 			if row.NotBefore.After(s.place) {
 				s.place = row.NotBefore
 			}
 			if row.NotBefore.Before(nearest) {
 				nearest = row.NotBefore
 			}
-			if key := keyOf(&row); !p.broken[key] {
-				b.note(key, &row, numbers[i])
+			if key := keyOf(row); !p.broken[key] {
+				b.note(key, row, numbers[i])
 			}
 		}
-		if len(rows) > 0 && s.isPart {
+		if taken > 0 && s.isPart {
 			p.fruitless, s.isPart = 0, false
 		}
 		s.attempted = s.attempted || len(b.attempts) > 0
-		if len(rows) > 0 && len(b.attempts) == 0 && !s.place.After(place) {
+		if taken > 0 && len(b.attempts) == 0 && !s.place.After(place) {
 			s.place = place.Add(time.Microsecond) // what is left to others stays where it is
 		}
 		// As many as were asked for and yet further away than they lie apart.
-		if s != p.last && len(rows) == n && n >= telling && nearest.Sub(place) > s.place.Sub(nearest) && s.width() > narrow {
+		if s != p.last && taken == n && n >= telling && nearest.Sub(place) > s.place.Sub(nearest) && s.width() > narrow {
 			ahead := s.cut()
 			s.place, s.end, ahead.place, ahead.end = ahead.place, ahead.end, s.place, s.end
 			ahead.isPart = true // as it is now what was left behind
@@ -351,10 +358,10 @@ func (b *batch) note(key posting.Key, row *queries.TakeCandidatesRow, number int
 	} else {
 		b.numbers = append(b.numbers, number)
 	}
-	a := Attempt{Key: key, queuedAt: row.CachedAt}
+	b.attempts = append(b.attempts, Attempt{Key: key, queuedAt: row.CachedAt})
+	a := &b.attempts[len(b.attempts)-1]
 	a.lock(row.Locked)
 	a.place = row.Place
-	b.attempts = append(b.attempts, a)
 }
 
 // isWhole says that no candidate is left to one worker.

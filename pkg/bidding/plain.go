@@ -119,27 +119,27 @@ func (c *Claimer) plain(n int) *queries.InsertPlainParams {
 
 // insertPlain claims what is plain of the candidates that the statement before it has taken.
 func (b *batch) insertPlain(ctx context.Context, q *queries.Queries) error {
-	rows, err := q.InsertPlain(ctx, *b.plain)
-	switch {
-	case db.Code(err) == db.CodeUniqueViolation:
-		return fmt.Errorf("%w: %w", errNotPlain, err)
-	case err != nil:
-		return fmt.Errorf("insert plain bids: %w", err)
-	}
 	next := 0
-	for i := range rows {
-		row := &rows[i]
+	var row queries.InsertPlainRow
+	err := queries.InsertPlainEach(ctx, q, b.plain, &row, func() error {
 		for next < len(b.attempts) && !b.isFor(row.ID, next) { // both are in key order
 			next++
 		}
 		if next == len(b.attempts) {
 			return errNotPlain
 		}
+		b.inserted++
 		a := &b.attempts[next]
 		a.Outcome, a.BidID, a.AmountCents, a.Currency, a.CachedAt = Claimed, row.ID, row.AmountCents, row.Currency, row.CachedAt
+		return nil
+	})
+	switch {
+	case db.Code(err) == db.CodeUniqueViolation:
+		return fmt.Errorf("%w: %w", errNotPlain, err)
+	case err != nil && !errors.Is(err, errNotPlain):
+		return fmt.Errorf("insert plain bids: %w", err)
 	}
-	b.inserted = len(rows)
-	return nil
+	return err
 }
 
 // isFor says whether a bid with that id would be that attempt's.

@@ -367,10 +367,10 @@ func TestBrokenBesideOthers(t *testing.T) {
 	f.cacheNow(t, keys...)
 	pass := wholeQueue(time.Now().Add(time.Hour))
 	pass.broke([]Attempt{{Key: keys[1]}})
-	taken := 0
+	var taken []queries.TakeCandidatesRow
 	b := &batch{pass: pass, automatic: true}
 	want(t, "error", f.claimer().claim(t.Context(), b, pass.take(pass.next(nil), len(keys), &taken)), nil)
-	want(t, "taken", taken, len(keys))
+	want(t, "taken", len(taken), len(keys))
 	want(t, "attempted", verdicts(b.attempts), []string{"claimed", "claimed"})
 	want(t, "left in the queue", f.queued(t, keys[1]), true)
 	want(t, "candidates left", f.count(t, "candidates"), 1)

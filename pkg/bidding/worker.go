@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
 )
 
 // chained is how many batches a worker claims before it commits one without taking the next: only then
@@ -25,6 +26,10 @@ type worker struct {
 
 	open  *batch      // decided, and not committed yet; nil at the beginning and after trouble
 	ended [][]Attempt // of the batches since the last report
+
+	// What batches leave is used again: pages that a process has not touched before cost more than what it does in them.
+	rows  []queries.TakeCandidatesRow
+	spare [][]Attempt
 }
 
 // drain takes and claims batches for as long as there is a stretch of the queue to take them from.
@@ -41,7 +46,7 @@ func (c *Claimer) drain(ctx context.Context, p *passing, options PassOptions) (e
 
 // claim claims a batch of a stretch, and returns where to go on.
 func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
-	b, taken := w.batch(), 0
+	b := w.batch()
 	if len(w.ended) >= chained-1 || w.open != nil && !w.open.goesWith(b) {
 		if err := w.finish(ctx); err != nil {
 			return s, err
@@ -49,7 +54,7 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 	}
 	last := w.open
 	w.open = nil
-	committed, err := w.claimer.begin(ctx, last, b, w.pass.take(s, w.size, &taken))
+	committed, err := w.claimer.begin(ctx, last, b, w.pass.take(s, w.size, &w.rows))
 	if last != nil {
 		if problem := w.settle(ctx, last, committed); problem != nil || committed != nil {
 			return s, problem
@@ -63,7 +68,7 @@ func (w *worker) claim(ctx context.Context, s *stretch) (*stretch, error) {
 		return s, w.failed(ctx, b, err)
 	}
 	w.open, w.troubles = b, 0
-	if taken < w.size { // what others hold there is for the last worker to look for once more
+	if len(w.rows) < w.size { // what others hold there is for the last worker to look for once more
 		s = w.pass.next(s)
 	}
 	return s, nil
@@ -88,6 +93,9 @@ func (w *worker) failed(ctx context.Context, b *batch, err error) error {
 // batch is the next one: plain, unless the last ones were not.
 func (w *worker) batch() *batch {
 	b := &batch{pass: w.pass, automatic: true}
+	if n := len(w.spare); n > 0 {
+		b.attempts, w.spare = w.spare[n-1][:0], w.spare[:n-1]
+	}
 	if w.judged--; w.judged < 0 && w.pass.isWhole() {
 		b.plain = w.claimer.plain(w.size)
 	}
@@ -125,6 +133,6 @@ func (w *worker) finish(ctx context.Context) error {
 			w.options.Observe(attempts)
 		}
 	}
-	w.ended = nil
+	w.spare, w.ended = append(w.spare, w.ended...), w.ended[:0]
 	return err
 }
