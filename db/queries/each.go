@@ -1,3 +1,4 @@
+// Package queries is all SQL that runs, in *.sql, and the Go that sqlc makes of it, in *.sql.go.
 package queries
 
 import (

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/test/messages"
@@ -177,4 +179,53 @@ func breaking(statement string, nth int32) func(sql string) string {
 		}
 		return sql
 	}
+}
+
+// TestEach: what a worker reads row by row is what the queries answer.
+func TestEach(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(3)
+	f.cacheNow(t, keys...)
+	f.exec(t, "UPDATE candidates SET not_before = not_before - interval '1 minute' * right(job_id, 1)::integer")
+	f.hold(t, keys[1])
+	tx, err := f.direct.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Rollback(t.Context(), tx)
+	q := queries.New(tx)
+
+	take := queries.TakeCandidatesParams{DueBy: time.Now().Add(time.Hour), Batch: 9, Plain: true}
+	taken, err := q.TakeCandidates(t.Context(), take)
+	want(t, "error", err, nil)
+	var (
+		candidate     queries.TakeCandidatesRow
+		eachCandidate []queries.TakeCandidatesRow
+	)
+	want(t, "error", queries.TakeCandidatesEach(t.Context(), q, take, &candidate, func() error {
+		eachCandidate = append(eachCandidate, candidate)
+		return nil
+	}), nil)
+	want(t, "locked", lockedNumbers(taken), []int{0, -1, 1})
+	want(t, "candidates", eachCandidate, taken)
+
+	insert := queries.InsertPlainParams{
+		IDs: []uuid.UUID{uuid.New(), uuid.New()}, Marketplaces: []string{keys[0].Marketplace}, PostingTTL: postingTTL,
+		MinAmounts: []int64{1}, MaxAmounts: []int64{1 << 40}, NeedApproval: []bool{false},
+	}
+	inner, err := tx.Begin(t.Context())
+	want(t, "error", err, nil)
+	inserted, err := queries.New(inner).InsertPlain(t.Context(), insert)
+	want(t, "error", errors.Join(err, inner.Rollback(t.Context())), nil)
+	var (
+		bid     queries.InsertPlainRow
+		eachBid []queries.InsertPlainRow
+	)
+	want(t, "error", queries.InsertPlainEach(t.Context(), q, &insert, &bid, func() error {
+		eachBid = append(eachBid, bid)
+		return nil
+	}), nil)
+	want(t, "inserted", len(inserted), 2)
+	want(t, "bids", eachBid, inserted)
 }
