@@ -34,7 +34,8 @@ type sample struct {
 	elapsed   time.Duration
 	latencies []time.Duration
 	extra     map[string]float64 // other measures
-	series    []float64          // operations of each second
+	series    []float64          // the rate over time
+	control   []float64          // and of a control beside it
 }
 
 func (s sample) rate() float64 { return float64(s.ops) / s.elapsed.Seconds() }

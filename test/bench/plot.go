@@ -51,23 +51,27 @@ func plotRatios(results []result) string {
 	return b.String()
 }
 
-// plotSeries shows a rate over time.
-func plotSeries(series []float64) string {
+// plotSeries shows a rate over time, and that of a control beside it.
+func plotSeries(series, control []float64) string {
 	const width, height, left, bottom = 800, 240, 70, 30
 	b := svg(width, height)
-	top := slices.Max(series) * 1.1
-	x := func(i int) float64 { return left + float64(i)*(width-left-10)/float64(max(len(series)-1, 1)) }
+	top := slices.Max(slices.Concat(series, control)) * 1.1
 	y := func(v float64) float64 { return height - bottom - v/top*(height-bottom-20) }
 	for _, share := range []float64{0, 0.5, 1} {
 		v := share * top
 		fmt.Fprintf(b, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%.0f</text>`+"\n",
 			left, y(v), width-10, y(v), left-6, y(v)+4, v)
 	}
-	var points []string
-	for i, v := range series {
-		points = append(points, fmt.Sprintf("%.1f,%.1f", x(i), y(v)))
+	line := func(series []float64, color string) {
+		var points []string
+		for i, v := range series {
+			x := left + float64(i)*(width-left-10)/float64(max(len(series)-1, 1))
+			points = append(points, fmt.Sprintf("%.1f,%.1f", x, y(v)))
+		}
+		fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>`+"\n", strings.Join(points, " "), color)
 	}
-	fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="#2a7f4f" stroke-width="1.5"/>`+"\n", strings.Join(points, " "))
-	fmt.Fprintf(b, `<text x="%d" y="%d">claims per second, each 20,000 claims, from the first to the last</text></svg>`+"\n", left, height-8)
+	line(series, "#2a7f4f")
+	line(control, "#b0793a")
+	fmt.Fprintf(b, `<text x="%d" y="%d">claims per second, each 20,000 claims, from the first to the last; brown: the young database beside it</text></svg>`+"\n", left, height-8)
 	return b.String()
 }

@@ -136,7 +136,7 @@ what to look at: they survive another machine, and a busy one. [Performance](per
 	}
 	for _, res := range r.results {
 		if res.row.name == "soak" {
-			files[filepath.Join(plots, "soak.svg")] = plotSeries(res.samples["bidder"][0].series)
+			files[filepath.Join(plots, "soak.svg")] = plotSeries(res.samples["bidder"][0].series, res.samples["bidder"][0].control)
 		}
 	}
 	for name, content := range files {
