@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -293,7 +294,11 @@ func (a *app) markBid(cmd *cobra.Command, bidID, ending, note, by string) error 
 		if row.Status == to {
 			return nil
 		}
-		if err := refuseEnding(id, row.Status, to); err != nil {
+		b, err := q.GetBid(cmd.Context(), id)
+		if err != nil {
+			return fmt.Errorf("read bid %s: %w", id, err)
+		}
+		if err := s.refuseEnding(b, to, row.Now); err != nil {
 			return err
 		}
 		_, err = q.EndBid(cmd.Context(), queries.EndBidParams{ID: id, FromStatus: row.Status, ToStatus: to, Actor: by, Detail: detail})
@@ -314,17 +319,27 @@ func (a *app) rehearseEnding(ctx context.Context, s *session, id uuid.UUID, to s
 	if err != nil {
 		return err
 	}
-	if err := refuseEnding(id, b.Status, to); err != nil {
+	now, err := queries.New(s.pool).Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read the database's clock: %w", err)
+	}
+	if err := s.refuseEnding(b, to, now); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "Dry run: bid %s would go from %s to %s.\n", id, b.Status, to)
 	return a.showBid(ctx, s, id)
 }
 
-// refuseEnding says why a bid cannot end so; the database would refuse it as well.
-func refuseEnding(id uuid.UUID, from, to string) error {
-	if from == "ACTIVE" || from == to || from == "WITHDRAWN" && to == "REJECTED" {
+// refuseEnding says why a bid cannot end so, now by the database's clock. What was sent moments ago
+// may still take effect, so nobody can have seen yet that it was rejected.
+func (s *session) refuseEnding(b queries.Bid, to string, now time.Time) error {
+	switch {
+	case b.Status == to:
 		return nil
+	case b.Status != "ACTIVE" && (b.Status != "WITHDRAWN" || to != "REJECTED"): // the database would refuse it as well
+		return personError{fmt.Sprintf("bid %s is %s and cannot become %s", b.ID, b.Status, to)}
+	case b.Status == "ACTIVE" && to == "REJECTED":
+		return forPerson(s.desk().Settled(b, now))
 	}
-	return personError{fmt.Sprintf("bid %s is %s and cannot become %s", id, from, to)}
+	return nil
 }

@@ -44,7 +44,9 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		return account, nil
 	}
 	m := a.config.Marketplace(name)
-	account := delivery.Account{Settle: m.Settle, Gap: m.Gap(), Refresh: m.Refresh, AskAfter: m.AskAfter}
+	account := delivery.Account{
+		Settle: m.Settle, Gap: m.Gap(), Refresh: m.Refresh, AskAfter: m.AskAfter, NeedsApproval: m.Approval == config.ApprovalRequired,
+	}
 	switch m.Handler {
 	case config.HandlerManual:
 		account.Client = manual.Client{}

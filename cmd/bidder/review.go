@@ -303,7 +303,11 @@ func (a *app) decide(cmd *cobra.Command, bidID, by string, decision review.Decis
 	return a.onBid(cmd, bidID, func(ctx context.Context, s *session, b queries.Bid) error {
 		desk := s.desk()
 		if s.DryRun {
-			if err := desk.Check(b, decision); err != nil {
+			now, err := queries.New(s.pool).Now(ctx)
+			if err != nil {
+				return fmt.Errorf("read the database's clock: %w", err)
+			}
+			if err := desk.Check(b, decision, now); err != nil {
 				return forPerson(err)
 			}
 			fmt.Fprintf(a.stderr, "Dry run: bid %s would be %s.\n", b.ID, decision.What)

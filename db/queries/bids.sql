@@ -27,8 +27,8 @@ LIMIT sqlc.narg('page')::integer;
 SELECT * FROM bid_events WHERE bid_id = @bid_id ORDER BY id;
 
 -- name: LockBid :one
--- The row of a bid whose status is about to change.
-SELECT status, delivery_kind, delivery_state, lease_token FROM bids WHERE id = @id FOR UPDATE;
+-- The row of a bid whose status is about to change, and the database's clock: before it was locked, if it had to wait.
+SELECT status, clock_timestamp()::timestamptz AS now FROM bids WHERE id = @id FOR UPDATE;
 
 -- name: EndBid :one
 -- Records how a bid ended, with its history. Nothing is owed from then on; a pod that

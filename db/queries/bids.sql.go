@@ -358,25 +358,18 @@ func (q *Queries) ListBids(ctx context.Context, arg ListBidsParams) ([]Bid, erro
 }
 
 const LockBid = `-- name: LockBid :one
-SELECT status, delivery_kind, delivery_state, lease_token FROM bids WHERE id = $1 FOR UPDATE
+SELECT status, clock_timestamp()::timestamptz AS now FROM bids WHERE id = $1 FOR UPDATE
 `
 
 type LockBidRow struct {
-	Status        string  `json:"status"`
-	DeliveryKind  *string `json:"delivery_kind"`
-	DeliveryState *string `json:"delivery_state"`
-	LeaseToken    int64   `json:"lease_token"`
+	Status string    `json:"status"`
+	Now    time.Time `json:"now"`
 }
 
-// The row of a bid whose status is about to change.
+// The row of a bid whose status is about to change, and the database's clock: before it was locked, if it had to wait.
 func (q *Queries) LockBid(ctx context.Context, id uuid.UUID) (LockBidRow, error) {
 	row := q.db.QueryRow(ctx, LockBid, id)
 	var i LockBidRow
-	err := row.Scan(
-		&i.Status,
-		&i.DeliveryKind,
-		&i.DeliveryState,
-		&i.LeaseToken,
-	)
+	err := row.Scan(&i.Status, &i.Now)
 	return i, err
 }

@@ -312,7 +312,10 @@ WHERE p.cached_at >= clock_timestamp() - @posting_ttl::interval
         WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
 ORDER BY p.marketplace, p.job_id
 ON CONFLICT (marketplace, job_id)
-    DO UPDATE SET cached_at = excluded.cached_at, posting = excluded.posting, not_before = excluded.not_before, tries = 0, last_error = NULL;
+    DO UPDATE SET
+        cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
+        posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
+        not_before = excluded.not_before, tries = 0, last_error = NULL;
 
 -- name: DueCandidates :many
 -- What a pass would take, for dry runs: a page in key order, without locking it. With

@@ -702,7 +702,10 @@ WHERE p.cached_at >= clock_timestamp() - $1::interval
         WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
 ORDER BY p.marketplace, p.job_id
 ON CONFLICT (marketplace, job_id)
-    DO UPDATE SET cached_at = excluded.cached_at, posting = excluded.posting, not_before = excluded.not_before, tries = 0, last_error = NULL
+    DO UPDATE SET
+        cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
+        posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
+        not_before = excluded.not_before, tries = 0, last_error = NULL
 `
 
 // Every fresh posting without a live bid becomes a candidate again.

@@ -288,22 +288,25 @@ recorded AS (
 SELECT count(*)::integer AS recorded FROM again;
 
 -- name: RecordReview :one
--- A person must look. A placing that a withdrawal overtook is not looked at but withdrawn.
+-- A person must look, or approve it first. A placing that a withdrawal overtook is not looked at but withdrawn.
 WITH review AS (
     UPDATE bids AS b
     SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
         delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
-        delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
+        delivery_state = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending'
+            WHEN @for_approval::boolean THEN 'awaiting_approval'
+            ELSE 'review' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
-        review_reason = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE @reason::text END,
-        review_since = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
+        review_reason = CASE WHEN @for_approval OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE @reason::text END,
+        review_since = CASE WHEN @for_approval OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
         lease_expires_at = NULL,
         place_posts = b.place_posts - @returned_posts::integer,
         first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
         last_error = nullif(@last_error::text, '')
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
-    RETURNING b.id, b.delivery_state = 'review' AS waits
+    RETURNING b.id, b.delivery_state <> 'pending' AS waits
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, detail)
@@ -339,6 +342,12 @@ ON CONFLICT (marketplace, account) DO UPDATE
     SET paused_at = CASE WHEN a.paused_until > clock_timestamp() THEN a.paused_at ELSE excluded.paused_at END,
         paused_until = excluded.paused_until, paused_reason = excluded.paused_reason, paused_by = excluded.paused_by
     WHERE a.paused_at IS NULL OR coalesce(excluded.paused_until, 'infinity') > coalesce(a.paused_until, 'infinity');
+
+-- name: RestAccount :exec
+-- No call of the account, of whatever pod, goes out sooner: its marketplace has asked for that.
+INSERT INTO accounts AS a (marketplace, account, next_slot)
+VALUES (@marketplace, @account, clock_timestamp() + @rest::interval)
+ON CONFLICT (marketplace, account) DO UPDATE SET next_slot = excluded.next_slot WHERE a.next_slot < excluded.next_slot;
 
 -- name: ResumeAccounts :execrows
 UPDATE accounts

@@ -760,27 +760,31 @@ WITH review AS (
     UPDATE bids AS b
     SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
         delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
-        delivery_state = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending' ELSE 'review' END,
+        delivery_state = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending'
+            WHEN $1::boolean THEN 'awaiting_approval'
+            ELSE 'review' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
-        review_reason = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE $1::text END,
-        review_since = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
+        review_reason = CASE WHEN $1 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE $2::text END,
+        review_since = CASE WHEN $1 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
         lease_expires_at = NULL,
-        place_posts = b.place_posts - $2::integer,
-        first_post_at = CASE WHEN b.place_posts > $2 THEN b.first_post_at END,
-        last_post_at = CASE WHEN b.place_posts > $2 THEN b.last_post_at END,
-        last_error = nullif($3::text, '')
-    WHERE b.id = $4 AND b.lease_token = $5 AND b.delivery_state = 'leased'
-    RETURNING b.id, b.delivery_state = 'review' AS waits
+        place_posts = b.place_posts - $3::integer,
+        first_post_at = CASE WHEN b.place_posts > $3 THEN b.first_post_at END,
+        last_post_at = CASE WHEN b.place_posts > $3 THEN b.last_post_at END,
+        last_error = nullif($4::text, '')
+    WHERE b.id = $5 AND b.lease_token = $6 AND b.delivery_state = 'leased'
+    RETURNING b.id, b.delivery_state <> 'pending' AS waits
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, detail)
-    SELECT review.id, $6::text, $7::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
+    SELECT review.id, $7::text, $8::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
     FROM review
 )
 SELECT count(*)::integer AS recorded, coalesce(bool_or(review.waits), false)::boolean AS waits FROM review
 `
 
 type RecordReviewParams struct {
+	ForApproval   bool            `json:"for_approval"`
 	Reason        string          `json:"reason"`
 	ReturnedPosts int32           `json:"returned_posts"`
 	LastError     string          `json:"last_error"`
@@ -795,9 +799,10 @@ type RecordReviewRow struct {
 	Waits    bool  `json:"waits"`
 }
 
-// A person must look. A placing that a withdrawal overtook is not looked at but withdrawn.
+// A person must look, or approve it first. A placing that a withdrawal overtook is not looked at but withdrawn.
 func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (RecordReviewRow, error) {
 	row := q.db.QueryRow(ctx, RecordReview,
+		arg.ForApproval,
 		arg.Reason,
 		arg.ReturnedPosts,
 		arg.LastError,
@@ -809,6 +814,18 @@ func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (Rec
 	var i RecordReviewRow
 	err := row.Scan(&i.Recorded, &i.Waits)
 	return i, err
+}
+
+const RestAccount = `-- name: RestAccount :exec
+INSERT INTO accounts AS a (marketplace, account, next_slot)
+VALUES ($1, $2, clock_timestamp() + $3::interval)
+ON CONFLICT (marketplace, account) DO UPDATE SET next_slot = excluded.next_slot WHERE a.next_slot < excluded.next_slot
+`
+
+// No call of the account, of whatever pod, goes out sooner: its marketplace has asked for that.
+func (q *Queries) RestAccount(ctx context.Context, marketplace string, account string, rest time.Duration) error {
+	_, err := q.db.Exec(ctx, RestAccount, marketplace, account, rest)
+	return err
 }
 
 const ResumeAccounts = `-- name: ResumeAccounts :execrows

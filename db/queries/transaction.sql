@@ -51,3 +51,8 @@ SELECT clock_timestamp()::timestamptz AS now;
 
 -- name: SchemaVersion :one
 SELECT version::bigint AS version, dirty FROM schema_migrations LIMIT 1;
+
+-- name: MarkLog :exec
+-- Has the COMMIT of a transaction that only reads wait for synchronous standbys, as one that writes does: when it is
+-- answered, all that came before it is there as well.
+SELECT pg_logical_emit_message(true, 'bidder', '');

@@ -29,6 +29,17 @@ func (q *Queries) LimitRemainingLife(ctx context.Context) (int64, error) {
 	return milliseconds, err
 }
 
+const MarkLog = `-- name: MarkLog :exec
+SELECT pg_logical_emit_message(true, 'bidder', '')
+`
+
+// Has the COMMIT of a transaction that only reads wait for synchronous standbys, as one that writes does: when it is
+// answered, all that came before it is there as well.
+func (q *Queries) MarkLog(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, MarkLog)
+	return err
+}
+
 const Now = `-- name: Now :one
 SELECT clock_timestamp()::timestamptz AS now
 `

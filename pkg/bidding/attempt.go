@@ -220,7 +220,10 @@ func (c *Claimer) resolve(ctx context.Context, b *batch, cause error) error {
 		return nil
 	})
 	committed := slices.ContainsFunc(b.attempts, func(a Attempt) bool { return a.Outcome == Claimed })
-	if err == nil && !committed && !isOutage(cause) && len(b.attempts) > 1 {
+	if err == nil && committed {
+		return nil // with all that was decided beside the bids
+	}
+	if err == nil && !isOutage(cause) && len(b.attempts) > 1 {
 		return c.redo(ctx, b, 1) // a frozen one that thawed: its server is there
 	}
 	rest := *b // what the queue still holds if it was not committed
@@ -244,17 +247,20 @@ func (c *Claimer) resolve(ctx context.Context, b *batch, cause error) error {
 	return c.failCandidates(ctx, &rest, cause)
 }
 
-// lookUp takes out of unknown what it can decide: found is Claimed, not found is Failed.
+// lookUp takes out of unknown what it can decide: found is Claimed, not found is Failed. What is
+// found counts once a COMMIT after it is answered: the one that was not may have made the bids here
+// and not on the standbys that it had to wait for.
 func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) error {
 	if len(unknown) == 0 {
 		return nil
 	}
-	return c.inTx(ctx, func(ctx context.Context, q *queries.Queries) error {
-		b := &batch{}
-		for key := range unknown {
-			b.attempts = append(b.attempts, Attempt{Key: key})
-		}
-		slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
+	b := &batch{}
+	for key := range unknown {
+		b.attempts = append(b.attempts, Attempt{Key: key})
+	}
+	slices.SortFunc(b.attempts, func(x, y Attempt) int { return x.Key.Compare(y.Key) })
+	var found []uuid.UUID
+	err := c.inTx(ctx, func(ctx context.Context, q *queries.Queries) error {
 		if err := takeAttempts(ctx, q, b); err != nil {
 			return err
 		}
@@ -264,23 +270,30 @@ func (c *Claimer) lookUp(ctx context.Context, unknown map[posting.Key]*Attempt) 
 				ids = append(ids, unknown[a.Key].BidID)
 			}
 		}
-		found, err := q.FindBidsByID(ctx, ids)
-		if err != nil {
+		var err error
+		if found, err = q.FindBidsByID(ctx, ids); err != nil {
 			return fmt.Errorf("look up %d bids: %w", len(ids), err)
 		}
-		for _, a := range b.attempts {
-			if a.held {
-				if !slices.Contains(found, unknown[a.Key].BidID) {
-					unknown[a.Key].Outcome = Failed
-				}
-				delete(unknown, a.Key)
-			}
+		if len(found) > 0 {
+			err = q.MarkLog(ctx)
 		}
-		if len(unknown) > 0 {
-			return ErrLocked
-		}
-		return nil
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	for _, a := range b.attempts {
+		if a.held {
+			if !slices.Contains(found, unknown[a.Key].BidID) {
+				unknown[a.Key].Outcome = Failed
+			}
+			delete(unknown, a.Key)
+		}
+	}
+	if len(unknown) > 0 {
+		return ErrLocked
+	}
+	return nil
 }
 
 // PreviewOptions say what a preview looks at.

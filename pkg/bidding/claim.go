@@ -99,6 +99,7 @@ type batch struct {
 	// time by which was judged.
 	tx                *db.Tx
 	started, judgedAt time.Time
+	evaluated         time.Duration // the policy took
 }
 
 // attempt is the one that was judged, or nil where its candidate is left to another worker.
@@ -259,6 +260,10 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch, foun
 	}
 	if b.judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
 		return err
+	}
+	if idle := c.limited().Idle; b.evaluated > idle {
+		// The server has ended the transaction meanwhile, and is there: this is no outage.
+		return fmt.Errorf("evaluate the policy on %d postings within %v: %w", len(b.attempts), idle, ErrLockExpired)
 	}
 	c.after("judged")
 	if err := c.spend(ctx, q, b); err != nil {

@@ -286,3 +286,50 @@ func TestFrozenClaim(t *testing.T) {
 		})
 	}
 }
+
+// TestCommittedWithOthers: where the bids of a batch are found, what was decided beside them has happened as well.
+func TestCommittedWithOthers(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, terms func(string) (Terms, bool)) {
+		t.Helper()
+		f, proxy := setupProxy(t)
+		f.rules.Terms = terms
+		keys := jobs(3)
+		f.cacheNow(t, keys...)
+		f.insert(t, keys[1], bid{status: "LOST"})
+		release := f.hold(t, keys[2])
+		defer release()
+		dropped := proxy.DropAnswerTo(commit)
+		made := pass(t, f.claimer(), PassOptions{})
+		<-dropped
+		want(t, "outcomes", verdicts(made), []string{"claimed", "closed lost", "locked"})
+		want(t, "candidates left", f.count(t, "candidates"), 1)
+		want(t, "left as they were put", f.count(t, "candidates WHERE job_id = $1 AND tries = 0 AND last_error IS NULL", keys[2].JobID), 1)
+	})
+}
+
+// TestClaimIsProved: a bid that is found after a COMMIT without an answer is a claim only once another COMMIT, which
+// waits for the same standbys, is answered.
+func TestClaimIsProved(t *testing.T) {
+	t.Parallel()
+	f, proxy := setupProxy(t)
+	f.limits.Wait = time.Second
+	f.cacheNow(t, job("1"), job("2"))
+	count := f.statements()
+	dropped := proxy.DropAnswerTo(commit)
+	want(t, "proved", verdict(attempt(t, f.claimer(), job("1"), AttemptOptions{})), "claimed")
+	<-dropped
+	want(t, "marks in the log", count("MarkLog"), 1)
+
+	f.rewrite = func(sql string) string {
+		if sql == queries.MarkLog {
+			return "SELECT 1 / 0"
+		}
+		return sql
+	}
+	dropped = proxy.DropAnswerTo(commit)
+	a := attempt(t, f.claimer(), job("2"), AttemptOptions{})
+	<-dropped
+	want(t, "not proved", verdict(a), "failed commit_unknown")
+	want(t, "the bid", f.count(t, "bids WHERE id = $1::text::uuid", a.BidID.String()), 1)
+}

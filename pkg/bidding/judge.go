@@ -69,6 +69,7 @@ func (c *Claimer) judge(
 			return time.Time{}, err
 		}
 	}
+	began := time.Now()
 	wanted := make([]posting.Bid, len(found))
 	for i := range found {
 		row := &found[i]
@@ -90,6 +91,7 @@ func (c *Claimer) judge(
 		}
 		c.apply(ctx, a, p, b.amountCents, judgedAt)
 	}
+	b.evaluated = time.Since(began)
 	return judgedAt, nil
 }
 

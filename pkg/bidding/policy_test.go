@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,4 +228,25 @@ func scenarioContent(t *testing.T, f *fixture) error {
 		errs = append(errs, err, differ("seen", seen, wanted))
 	}
 	return errors.Join(errs...)
+}
+
+// TestSlowPolicy: a policy that takes longer than the server bears, and than the claim's own time, is no outage: the
+// postings are tried one by one, and the one that is slow by itself waits longer for its next turn.
+func TestSlowPolicy(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.limits.TTL, f.limits.Statement = 2*time.Second, time.Second
+	f.cacheNow(t, jobs(3)...)
+	decide := f.rules.Policy
+	var evaluations atomic.Int64
+	f.rules.Policy = func(ctx context.Context, p posting.Posting, now time.Time) Decision {
+		if evaluations.Add(1) == 1 || p.Key == jobs(3)[2] {
+			<-ctx.Done()
+		}
+		return decide(context.WithoutCancel(ctx), p, now)
+	}
+	made := pass(t, f.claimer(), PassOptions{})
+	want(t, "outcomes", verdicts(made), []string{"claimed", "claimed", "failed lock_expired"})
+	want(t, "live bids", f.live(t), 2)
+	want(t, "the slow one waits", f.count(t, "candidates WHERE job_id = $1 AND tries = 1 AND last_error LIKE 'lock_expired: %'", jobs(3)[2].JobID), 1)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
@@ -266,4 +267,19 @@ func scenarioPreviewOlder(t *testing.T, f *fixture) error {
 		return err
 	}
 	return differ("preview", verdict(previews[0]), "claimed")
+}
+
+// TestReconsiderKeepsARefresh: what came in after the look at the postings stays queued as it is.
+func TestReconsiderKeepsARefresh(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.cacheNow(t, jobs(2)...)
+	f.exec(t, "UPDATE candidates SET tries = 3, cached_at = cached_at + interval '1 minute', posting = '(7,7)' WHERE job_id = $1", jobs(2)[0].JobID)
+	f.exec(t, "UPDATE candidates SET tries = 3, cached_at = cached_at - interval '1 minute', posting = '(7,7)' WHERE job_id = $1", jobs(2)[1].JobID)
+	if _, err := queries.New(f.direct).ReconsiderPostings(t.Context(), postingTTL); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "reconsidered", f.count(t, "candidates WHERE tries = 0"), 2)
+	want(t, "the newer one", f.count(t, "candidates AS c JOIN postings AS p USING (marketplace, job_id) WHERE c.job_id = $1 AND c.cached_at = p.cached_at + interval '1 minute' AND c.posting = '(7,7)'", jobs(2)[0].JobID), 1)
+	want(t, "the older one", f.count(t, "candidates AS c JOIN postings AS p USING (marketplace, job_id) WHERE c.job_id = $1 AND c.cached_at = p.cached_at AND c.posting = p.ctid", jobs(2)[1].JobID), 1)
 }

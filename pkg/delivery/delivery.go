@@ -49,6 +49,8 @@ const (
 	ReasonAwardPending = "award_pending"
 	// ReasonStatusUnknown: the bid was placed, and for too long nobody has said how it stands there.
 	ReasonStatusUnknown = "status_unknown"
+	// ReasonApproval: a person has to approve it first. It waits for that, and not in review.
+	ReasonApproval = "approval"
 	// ReasonNoHandler: the configuration names no client for the marketplace.
 	ReasonNoHandler = "no_handler"
 )
@@ -69,6 +71,9 @@ type Account struct {
 	// AskAfter is how long nobody may have said how a live bid stands before a person is
 	// asked; 0 is for ever.
 	AskAfter time.Duration
+	// NeedsApproval means that nothing is sent that no person has approved, also of what was
+	// claimed when that was not asked for.
+	NeedsApproval bool
 }
 
 // Options configure an [Engine].
@@ -151,7 +156,7 @@ func (c *Counters) add(kind string, abandoned bool, v Verdict) {
 		counts.Rejected++
 	case v.review != "":
 		counts.Review++
-		if v.review != ReasonNoAPI {
+		if !v.expected() {
 			c.totals.ForPerson++
 		}
 	default:

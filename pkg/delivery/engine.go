@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,8 @@ const (
 	leaseMargin = 500 * time.Millisecond
 	// slotPatience is how long a first call is waited for, where the account's gap is not longer.
 	slotPatience = 2 * time.Second
+	// silentCalls is after how many calls in a row without an answer a pass lets an account be.
+	silentCalls = 5
 )
 
 // Procedure carries out one leased delivery and says what to record.
@@ -79,9 +82,11 @@ func (e *Engine) Pass(ctx context.Context, workers int) error {
 	if err != nil {
 		return fmt.Errorf("list the accounts that are owed something: %w", err)
 	}
-	return spread(ctx, workers, accounts, func(ctx context.Context, account queries.DueAccountsRow) error {
-		return e.drain(ctx, account, look.Now)
-	})
+	drains := make([]*draining, len(accounts))
+	for i, account := range accounts {
+		drains[i] = &draining{params: queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: look.Now}}
+	}
+	return spread(ctx, workers, drains, e.drain)
 }
 
 // spread has so many workers go through all accounts. Each begins with another one: a slow
@@ -104,17 +109,36 @@ func spread[A any](ctx context.Context, workers int, accounts []A, drain func(co
 	return context.Cause(ctx) //nolint:wrapcheck // who interrupted it
 }
 
+// draining is one pass through what an account is owed, by all workers of the process.
+type draining struct {
+	params queries.LeaseDeliveryParams
+	silent atomic.Int32 // calls in a row that had no answer
+}
+
+// isOver says that the marketplace does not answer: the rest waits for the next pass, or everybody
+// else would wait for its deadlines.
+func (d *draining) isOver() bool { return d.silent.Load() >= silentCalls }
+
+// goesOn says whether the account is owed more calls in this pass after what came of one.
+func (d *draining) goesOn(v Verdict) bool {
+	if v.silent {
+		d.silent.Add(1)
+	} else {
+		d.silent.Store(0)
+	}
+	return !d.isOver() && v.code != codeRate && v.rest == 0
+}
+
 // drain delivers what one account is owed. What came of a delivery is recorded in the message that leases the
 // next one.
-func (e *Engine) drain(ctx context.Context, account queries.DueAccountsRow, dueBy time.Time) error {
-	params := queries.LeaseDeliveryParams{Marketplace: account.Marketplace, Account: account.Account, DueBy: dueBy}
+func (e *Engine) drain(ctx context.Context, d *draining) error {
 	var l *Lease
 	var err error
-	if ctx.Err() == nil {
-		l, err = e.lease(ctx, params)
+	if ctx.Err() == nil && !d.isOver() {
+		l, err = e.lease(ctx, d.params)
 	}
 	for l != nil && err == nil {
-		l, err = l.deliver(&params)
+		l, err = l.deliver(d)
 	}
 	return err
 }
@@ -183,23 +207,22 @@ func (n *leasing) taken() *Lease {
 }
 
 // deliver carries out what was leased and records what came of it. With that it leases the next delivery, unless
-// next is nil; nil in place of one is the end: nothing is left, others already use up the account's rate, or
-// no further call may begin. When the process is told to stop, the call under way ends, and what is known is recorded.
-func (l *Lease) deliver(next *queries.LeaseDeliveryParams) (*Lease, error) {
+// d is nil; nil in place of one is the end: nothing is left, others already use up the account's rate, its
+// marketplace wants a rest or does not answer, or no further call may begin. When the process is told to stop,
+// the call under way ends, and what is known is recorded.
+func (l *Lease) deliver(d *draining) (*Lease, error) {
 	e, ctx := l.engine, context.WithoutCancel(l.stop)
 	kind := *l.Bid.DeliveryKind
 	verdict, err := l.carryOut(ctx, kind)
 	if err != nil {
 		return nil, fmt.Errorf("%s bid %s: %w", kind, l.Bid.ID, err) // the lease runs out by itself
 	}
-	if verdict.pause != nil {
-		if err := l.pause(ctx, verdict); err != nil {
-			return nil, fmt.Errorf("record what became of bid %s: %w", l.Bid.ID, err)
-		}
+	if err := l.holdBack(ctx, verdict); err != nil {
+		return nil, fmt.Errorf("record what became of bid %s: %w", l.Bid.ID, err)
 	}
 	var n *leasing
-	if next != nil && verdict.code != codeRate && l.stop.Err() == nil {
-		n = e.leasing(l.stop, *next)
+	if d != nil && d.goesOn(verdict) && l.stop.Err() == nil {
+		n = e.leasing(l.stop, d.params)
 	}
 	verdict, recorded, err := l.record(ctx, verdict, n)
 	if err != nil {
@@ -209,19 +232,20 @@ func (l *Lease) deliver(next *queries.LeaseDeliveryParams) (*Lease, error) {
 		e.counters.add(kind, l.Bid.Abandoned, verdict)
 		e.report(l, kind, verdict)
 	} else {
-		e.log.Warn("the lease was overtaken; what was found out is not recorded", "bid_id", l.Bid.ID, "kind", kind, "code", verdict.code)
+		e.log.Warn("the lease was overtaken; what was found out is not recorded",
+			"bid_id", l.Bid.ID, "kind", kind, "code", verdict.code, "external_bid_id", verdict.externalID())
 	}
 	if n != nil && n.failed {
-		return e.lease(l.stop, *next)
+		return e.lease(l.stop, d.params)
 	}
 	return n.taken(), nil
 }
 
 // armsAtOnce says whether the first POST of a bid may be armed by the statement that leases its
-// placing: nothing is looked up before it, no rate is to be kept, and the lease is long enough.
+// placing: nothing is looked up before it, no rate is to be kept, nobody has to approve it, and the lease is long enough.
 func (e *Engine) armsAtOnce(a Account) bool {
 	c := a.Client.Capabilities()
-	return a.Gap == 0 && !c.ByHand && !c.LooksUpByPosting && e.options.Lease > c.Timeout+leaseMargin
+	return a.Gap == 0 && !a.NeedsApproval && !c.ByHand && !c.LooksUpByPosting && e.options.Lease > c.Timeout+leaseMargin
 }
 
 func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {

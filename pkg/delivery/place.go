@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,9 @@ func place(ctx context.Context, l *Lease) (Verdict, error) {
 	if l.NeverSent() && !l.Bid.IsOpen {
 		return Review(ReasonStale), nil
 	}
+	if l.posts == 0 && l.unapproved() {
+		return Review(ReasonApproval), nil
+	}
 	if l.posts > 0 || capabilities.LooksUpByPosting {
 		finding, verdict, ok, err := l.LookUp(ctx)
 		if err != nil || !ok {
@@ -38,11 +42,15 @@ func place(ctx context.Context, l *Lease) (Verdict, error) {
 			return verdict, nil
 		}
 	}
-	if l.posts > 0 && !l.mayRepeat(capabilities) {
+	if l.posts > 0 && (l.unapproved() || !l.mayRepeat(capabilities)) {
 		return Review(ReasonUnresolved), nil
 	}
 	return l.post(ctx, capabilities)
 }
+
+// unapproved says that a person has to approve the bid before it may be sent. What was claimed
+// before that was asked for has to wait as well.
+func (l *Lease) unapproved() bool { return l.Account.NeedsApproval && l.Bid.ApprovedAt == nil }
 
 // judgeFinding says what a look-up before a POST decides.
 func (l *Lease) judgeFinding(f Finding) (Verdict, bool) {
@@ -106,15 +114,13 @@ func (l *Lease) FailedCall(r marketplace.Result) Verdict {
 	case marketplace.NeedsHuman:
 		v = Review(humanReason(r))
 	default:
-		v.failed = r.Status != statusTooManyRequests
-		if !v.failed {
-			v.delay = max(r.After, l.engine.options.RetryBase)
+		v.failed = true
+		if r.Status == http.StatusTooManyRequests {
+			v = v.tooManyRequests(r.After, l.engine.options.RetryBase)
 		}
 	}
 	return v.Because(r)
 }
-
-const statusTooManyRequests = 429
 
 func humanReason(r marketplace.Result) string {
 	if r.Code == "" {
@@ -222,9 +228,9 @@ func (l *Lease) judgePost(r marketplace.Result) Verdict {
 			v = Verdict{placed: &placed{externalID: r.ExternalID}, code: "placed"}
 		}
 	case marketplace.NotExecuted:
-		v = Verdict{unsent: true, delay: r.After, failed: r.Status != statusTooManyRequests, code: "not_executed"}
-		if !v.failed {
-			v.delay = max(r.After, l.engine.options.RetryBase)
+		v = Verdict{unsent: true, delay: r.After, failed: true, code: "not_executed"}
+		if r.Status == http.StatusTooManyRequests {
+			v = v.tooManyRequests(r.After, l.engine.options.RetryBase)
 		}
 	case marketplace.Permanent:
 		switch {

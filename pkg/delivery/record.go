@@ -87,7 +87,7 @@ func (l *Lease) write(ctx context.Context, q *queries.Queries, v Verdict) (r rec
 	case v.review != "":
 		e.Result = "review"
 		row, err := q.RecordReview(ctx, queries.RecordReviewParams{
-			Reason: v.review, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			Reason: v.review, ForApproval: v.review == ReasonApproval, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 		})
 		return recorded{rows: row.Recorded, goesOn: row.Recorded > 0 && !row.Waits}, err
 	default:
@@ -117,6 +117,24 @@ func (e event) json() json.RawMessage {
 	return encoded
 }
 
+// holdBack keeps the account's further calls, of all pods, from going out too soon, where its marketplace
+// has asked for that.
+func (l *Lease) holdBack(ctx context.Context, v Verdict) error {
+	switch {
+	case v.pause != nil:
+		return l.pause(ctx, v)
+	case v.rest == 0:
+		return nil
+	}
+	_, err := within(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, l.engine.q.RestAccount(ctx, l.Bid.Marketplace, l.Bid.Account, v.rest)
+	})
+	if err != nil {
+		return fmt.Errorf("let the account rest: %w", err)
+	}
+	return nil
+}
+
 func (l *Lease) pause(ctx context.Context, v Verdict) error {
 	var length *time.Duration
 	if v.pause.length > 0 {
@@ -144,8 +162,10 @@ func (e *Engine) report(l *Lease, kind string, v Verdict) {
 		"bid_id", l.Bid.ID, "kind", kind, "marketplace", l.Bid.Marketplace, "job_id", l.Bid.JobID, "code", v.code,
 	}
 	switch {
-	case v.review != "" && v.review != ReasonNoAPI:
+	case v.review != "" && !v.expected():
 		e.askPerson(l, v.review, v.lastError(), append(attributes, "external_bid_id", orZero(l.Bid.ExternalBidID)))
+	case v.review == ReasonApproval:
+		e.log.Info("waits for approval", attributes...)
 	case v.review != "":
 		e.log.Info("handed to a person", attributes...)
 	case v.placed != nil:

@@ -208,7 +208,7 @@ func (e *Engine) check(stop context.Context, c checks, checkedBefore, until time
 		e.counters.addRefreshed(result, verdict)
 	}
 	// A marketplace that is not reached, or asks for a rest, is left alone until the next pass.
-	reached := !verdict.failed && verdict.pause == nil && verdict.status != statusTooManyRequests
+	reached := !verdict.failed && verdict.pause == nil && verdict.rest == 0
 	return looked && reached, nil
 }
 
@@ -241,10 +241,8 @@ func (l *Lease) lookUpStatus(until time.Time) (verdict Verdict, looked bool, err
 // no look-up was made.
 func (l *Lease) recordStatus(ctx context.Context, v Verdict, looked bool) (result string, recorded bool, err error) {
 	q, id, token := l.engine.q, l.Bid.ID, l.Bid.LeaseToken
-	if v.pause != nil {
-		if err := l.pause(ctx, v); err != nil {
-			return "", false, err
-		}
+	if err := l.holdBack(ctx, v); err != nil {
+		return "", false, err
 	}
 	e := event{Kind: refresher, Code: v.code, Status: v.status, Message: v.message, ExternalBidID: orZero(l.Bid.ExternalBidID)}
 	n, err := within(ctx, func(ctx context.Context) (int32, error) {

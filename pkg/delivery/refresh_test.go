@@ -324,12 +324,13 @@ func TestRefreshPauses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		result marketplace.Result
 		paused bool
+		calls  int
 	}{
-		"auth":  {marketplace.Result{Kind: marketplace.AuthNeeded, Status: 401}, true},
-		"pause": {marketplace.Result{Kind: marketplace.PauseAccount, Code: "limit_exhausted", After: time.Hour}, true},
-		"429":   {marketplace.Result{Kind: marketplace.NotExecuted, Status: 429}, false},
-		"down":  {marketplace.Result{Kind: marketplace.NotExecuted, Code: "not_sent"}, false},
-		"500":   {marketplace.Result{Kind: marketplace.Ambiguous, Status: 500}, false},
+		"auth":  {marketplace.Result{Kind: marketplace.AuthNeeded, Status: 401}, true, 1},
+		"pause": {marketplace.Result{Kind: marketplace.PauseAccount, Code: "limit_exhausted", After: time.Hour}, true, 1},
+		"429":   {marketplace.Result{Kind: marketplace.NotExecuted, Status: 429, After: time.Hour}, false, 1},
+		"down":  {marketplace.Result{Kind: marketplace.NotExecuted, Code: "not_sent"}, false, 2},
+		"500":   {marketplace.Result{Kind: marketplace.Ambiguous, Status: 500}, false, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -345,14 +346,11 @@ func TestRefreshPauses(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want, paused := 2, deliverytest.Value[bool](w, "SELECT account_is_paused('upwork', 'default')")
-			if tt.paused {
-				want = 1
+			paused := deliverytest.Value[bool](w, "SELECT account_is_paused('upwork', 'default')")
+			if len(script.Bids()) != tt.calls || paused != tt.paused {
+				t.Errorf("calls %q, want %d; paused: %t", script.Calls(), tt.calls, paused)
 			}
-			if len(script.Bids()) != want || paused != tt.paused {
-				t.Errorf("calls %q, want %d; paused: %t", script.Calls(), want, paused)
-			}
-			if got := engine.Totals().Refreshed; got.Unseen != int64(want) {
+			if got := engine.Totals().Refreshed; got.Unseen != int64(tt.calls) {
 				t.Errorf("counted %+v", got)
 			}
 		})

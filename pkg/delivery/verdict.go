@@ -17,6 +17,8 @@ type Verdict struct {
 	failed  bool          // and it counts as a failed attempt
 	unsent  bool          // the armed POST was certainly not executed
 	pause   *pause        // the account calls nobody for a while
+	rest    time.Duration // nor for this long, without a pause that anybody would have to know of
+	silent  bool          // the call had no answer
 	code    string
 	message string
 	status  int
@@ -27,6 +29,17 @@ type placed struct {
 	foreign    bool
 	guessed    bool
 }
+
+// externalID is the marketplace's id of a bid that is there, or empty.
+func (v Verdict) externalID() string {
+	if v.placed == nil {
+		return ""
+	}
+	return v.placed.externalID
+}
+
+// expected says of a delivery for a person that it was to be one from the start.
+func (v Verdict) expected() bool { return v.review == ReasonNoAPI || v.review == ReasonApproval }
 
 // pause is a pause of an account; without length it lasts until a person ends it.
 type pause struct{ length time.Duration }
@@ -46,6 +59,7 @@ func Failed(code string) Verdict { return Verdict{failed: true, code: code} }
 // Because adds what the marketplace said.
 func (v Verdict) Because(r marketplace.Result) Verdict {
 	v.message, v.status = r.Message, r.Status
+	v.silent = r.Status == 0 && (r.Kind == marketplace.Ambiguous || r.Kind == marketplace.NotExecuted)
 	if r.Code != "" {
 		v.code = r.Code
 	}
@@ -76,6 +90,14 @@ func (o Options) Backoff(failures int) time.Duration {
 		}
 	}
 	return gap/2 + rand.N(gap/2+1) //nolint:gosec // jitter
+}
+
+// tooManyRequests is the verdict on a call that was answered with 429. The marketplace counts the
+// account's calls, not the bid's: none of them goes out sooner.
+func (v Verdict) tooManyRequests(after, least time.Duration) Verdict {
+	v.failed, v.delay = false, max(after, least)
+	v.rest = v.delay
+	return v
 }
 
 // lookUpTimes are when an unanswered POST is looked for, after it was armed; the last is

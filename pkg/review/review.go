@@ -208,20 +208,31 @@ type Desk struct {
 	Settle func(marketplace string) time.Duration
 }
 
-// Check says why a decision cannot be made on a bid as it is: [ErrNoName],
-// [NotWaitingError] or [UnsettledError].
-func (d Desk) Check(b queries.Bid, decision Decision) error {
+// Check says why a decision cannot be made on a bid as it is, now by the database's clock:
+// [ErrNoName], [NotWaitingError] or [UnsettledError].
+func (d Desk) Check(b queries.Bid, decision Decision, now time.Time) error {
 	if strings.TrimSpace(decision.by) == "" {
 		return ErrNoName
 	}
 	if decision.state != "" && (b.DeliveryState == nil || *b.DeliveryState != decision.state) {
 		return NotWaitingError{b}
 	}
-	// What was sent moments ago may still show up: until then only "it is there" can be seen.
-	if decision.hides && b.LastPostAt != nil && b.ExternalBidID == nil {
-		if settle := d.Settle(b.Marketplace); time.Since(*b.LastPostAt) < settle {
-			return UnsettledError{b.ID, *b.LastPostAt, b.LastPostAt.Add(settle)}
-		}
+	if decision.hides {
+		return d.Settled(b, now)
+	}
+	return nil
+}
+
+// Settled is an [UnsettledError] if a POST of the bid may still take effect, now by the database's
+// clock: until none can, only "it is there" can be seen. Of what is known to have made the bid, nothing
+// more comes; an id that was found by the posting, or is another's, says nothing of what was sent.
+func (d Desk) Settled(b queries.Bid, now time.Time) error {
+	known := b.ExternalBidID != nil && !b.IsGuessed && !b.IsForeign && b.PlacePosts == 1
+	if b.LastPostAt == nil || known {
+		return nil
+	}
+	if until := b.LastPostAt.Add(d.Settle(b.Marketplace)); now.Before(until) {
+		return UnsettledError{b.ID, *b.LastPostAt, until}
 	}
 	return nil
 }
@@ -233,21 +244,21 @@ func (d Desk) Check(b queries.Bid, decision Decision) error {
 func (d Desk) Decide(ctx context.Context, id uuid.UUID, seen *Version, decision Decision) (bid queries.Bid, err error) {
 	err = db.InTx(ctx, d.Pool, d.Limits, func(tx *db.Tx) error {
 		q := queries.New(tx)
-		_, err := q.LockBid(ctx, id) // two people, one after the other
+		locked, err := q.LockBid(ctx, id) // two people, one after the other
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoSuchBid
 		}
 		if err != nil {
 			return fmt.Errorf("lock bid %s: %w", id, err)
 		}
-		now, err := q.GetBid(ctx, id)
+		current, err := q.GetBid(ctx, id)
 		if err != nil {
 			return fmt.Errorf("read bid %s: %w", id, err)
 		}
-		if seen != nil && *seen != VersionOf(now) {
-			return ChangedError{now}
+		if seen != nil && *seen != VersionOf(current) {
+			return ChangedError{current}
 		}
-		if err := d.Check(now, decision); err != nil {
+		if err := d.Check(current, decision, locked.Now); err != nil {
 			return err
 		}
 		if err := decision.record(ctx, tx, id); err != nil { // exactly one row: it is locked and in that state

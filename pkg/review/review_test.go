@@ -91,6 +91,9 @@ func TestDecide(t *testing.T) {
 		{"not placed, just sent", sentNow, resolve(t, "not-placed", "", "mara"), "ACTIVE place review unresolved posts=1", "unsettled"},
 		{"rejected, just sent", sentNow, resolve(t, "rejected", "", "mara"), "ACTIVE place review unresolved posts=1", "unsettled"},
 		{"withdrawn, and known there", sentNow + ", external_bid_id = 'p-3'", resolve(t, "withdrawn", "", "mara"), "WITHDRAWN p-3 posts=1", ""},
+		{"withdrawn, and one like it is known", sentNow + ", external_bid_id = 'p-4', is_guessed = true", resolve(t, "withdrawn", "", "mara"), "ACTIVE place review unresolved p-4 posts=1", "unsettled"},
+		{"withdrawn, and another's is known", sentNow + ", external_bid_id = 'p-5', is_foreign = true", resolve(t, "withdrawn", "", "mara"), "ACTIVE place review unresolved p-5 foreign posts=1", "unsettled"},
+		{"withdrawn, and sent twice", "place_posts = 2, first_post_at = now(), last_post_at = now(), external_bid_id = 'p-6'" + waits, resolve(t, "withdrawn", "", "mara"), "ACTIVE place review unresolved p-6 posts=2", "unsettled"},
 		{"won, just sent", sentNow, resolve(t, "won", "", "mara"), "WON posts=1", ""},
 		{"resolve what is not in review", toApprove, resolve(t, "lost", "", "mara"), "ACTIVE place awaiting_approval", "not waiting"},
 		{"withdraw", toApprove, withdrawal, "WITHDRAWN", ""},
@@ -168,6 +171,21 @@ func TestFirstDecides(t *testing.T) {
 		if got := w.Events(bid.ID); got != "place approved" {
 			t.Errorf("the history says %q", got)
 		}
+	}
+}
+
+// TestSettled: it is the database's clock that says how long ago a bid was sent, to the last moment.
+func TestSettled(t *testing.T) {
+	t.Parallel()
+	sent := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	d := review.Desk{Settle: func(string) time.Duration { return deliverytest.Settle }}
+	bid := queries.Bid{LastPostAt: &sent, PlacePosts: 1, DeliveryState: new(review.InReview)}
+	decision := resolve(t, "not-placed", "", "mara")
+	if err := d.Check(bid, decision, sent.Add(deliverytest.Settle-time.Microsecond)); kind(err) != "unsettled" {
+		t.Error(err)
+	}
+	if err := d.Check(bid, decision, sent.Add(deliverytest.Settle)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -121,6 +121,16 @@ func TestMark(t *testing.T) {
 	f.bidder("bids", "mark", id, "REJECTED", "--note", "x").want(t, 0)
 	f.wantCount(1, "bids WHERE id = $1::text::uuid AND status = 'REJECTED' AND withdrawn_reason = 'too busy' AND withdrawal_timestamp IS NOT NULL", id)
 
+	// What is under way may still get there: that it was rejected nobody can have seen.
+	id = f.claim("sent")[0]
+	f.exec("UPDATE bids SET place_posts = 1, first_post_at = now(), last_post_at = now() WHERE id = $1::text::uuid", id)
+	f.untouched(func() {
+		f.bidder("bids", "mark", id, "rejected", "--note", "x").wantError(t, 3, "may still show up until")
+		f.bidder("bids", "mark", id, "rejected", "--note", "x", "--dry-run").wantError(t, 3, "may still show up until")
+	})
+	f.exec("UPDATE bids SET first_post_at = now() - interval '1 day', last_post_at = now() - interval '1 day' WHERE id = $1::text::uuid", id)
+	f.bidder("bids", "mark", id, "rejected", "--note", "x").want(t, 0)
+
 	f.claim("live")
 	f.bidder("bid", "upwork", "live").want(t, 3)
 	duplicate := read[string](f, "SELECT id::text FROM bids WHERE status = 'DUPLICATE' AND job_id = 'live'")

@@ -97,6 +97,10 @@ func (c *Caller) Do(request *http.Request) (Answer, error) {
 		return Answer{}, &Error{Sent: p.end(), Cause: err}
 	}
 	defer func() { _ = response.Body.Close() }() // what was read is what counts
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		// The body is the bare connection now, which no deadline of the request ends.
+		return Answer{Status: response.StatusCode, Header: response.Header}, nil
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	if err != nil {
 		return Answer{}, &Error{Sent: true, Cause: fmt.Errorf("read answer: %w", err)}

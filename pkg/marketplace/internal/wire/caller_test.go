@@ -245,6 +245,28 @@ func TestTimeoutAfterSending(t *testing.T) {
 	}
 }
 
+// TestSwitchingProtocols: what is not HTTP any more is not waited for.
+func TestSwitchingProtocols(t *testing.T) {
+	t.Parallel()
+	hung := make(chan struct{})
+	server, _ := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn) // until the other side hangs up
+		close(hung)
+	})
+	answer, err := post(t.Context(), t, newCaller(t, local(), nil), server.URL)
+	if err != nil || answer.Status != http.StatusSwitchingProtocols || len(answer.Body) > 0 {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	<-hung
+}
+
 func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	for size, want := range map[int]int{maxBody: maxBody, maxBody + 1: 0} {
