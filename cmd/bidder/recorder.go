@@ -30,6 +30,9 @@ const (
 	// finishTimeout bounds the last one, after which a slow database is said to be out of reach: an exit
 	// code that stands for the work that was done is worth more of a pod's grace period.
 	finishTimeout = 20 * time.Second
+	// startTimeout bounds the first one: no limit of the server's ends the wait of a COMMIT for a synchronous
+	// standby that is away.
+	startTimeout = 20 * time.Second
 	// silentPage is how many killed runs a new one adds to the totals at most.
 	silentPage = 200
 )
@@ -56,8 +59,10 @@ type recorder struct {
 // startRun inserts the run and begins to record it.
 func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	host, _ := os.Hostname()
+	asking, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	r := &recorder{id: uuid.Must(uuid.NewV7()), kind: kind, began: time.Now(), pool: s.pool, log: s.log, stopped: make(chan struct{})}
-	started, err := queries.New(db.Once(s.pool)).StartRun(ctx, queries.StartRunParams{
+	started, err := queries.New(db.Once(s.pool)).StartRun(asking, queries.StartRunParams{
 		ID: r.id, Kind: kind, Host: host, Version: programVersion(), Silence: metrics.Silence,
 	})
 	if err != nil {
@@ -167,7 +172,8 @@ func (r *recorder) logEnd(code int, duration time.Duration) {
 	r.log.Info("run finished", attributes...)
 }
 
-// finish writes the final counters and the exit code that the run's error stands for.
+// finish writes the final counters and the exit code that the run's error stands for, and returns when
+// that was; where it cannot be written, by this machine's clock.
 func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	r.stop()
 	<-r.stopped
@@ -175,11 +181,14 @@ func (r *recorder) finish(ctx context.Context, code int) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	finishedAt, err := queries.New(db.Once(r.pool)).FinishRun(ctx, r.json(), int32(code), r.id) //nolint:gosec // at most 143
-	if errors.Is(err, pgx.ErrNoRows) {
-		return time.Time{}, fmt.Errorf("record the end of the run: it was silent for %s, and is counted as killed", metrics.Silence)
-	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("record the end of the run: %w", err)
+		finishedAt = r.startedAt.Add(time.Since(r.began))
 	}
-	return finishedAt, nil
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		err = fmt.Errorf("record the end of the run: it was silent for %s, and is counted as killed", metrics.Silence)
+	case err != nil:
+		err = fmt.Errorf("record the end of the run: %w", err)
+	}
+	return finishedAt, err
 }
