@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -71,12 +70,17 @@ func prepareDocker(ctx context.Context, h home, image string, log *slog.Logger) 
 			return fmt.Errorf("docker image %s is neither here nor to be had: %w", image, err)
 		}
 	}
-	users := fmt.Sprintf("root:x:0:0::/root:/bin/false\nbidder:x:%d:%d::/:/bin/false\n", h.owner.UID, h.owner.GID)
-	if err := os.WriteFile(h.passwd(), []byte(users), 0o600); err != nil {
+
+	return h.writePasswd()
+}
+
+func (h home) writePasswd() error {
+	users := fmt.Appendf(nil, "root:x:0:0::/root:/bin/false\nbidder:x:%d:%d::/:/bin/false\n", h.owner.UID, h.owner.GID)
+	if err := h.replace(h.passwd(), users); err != nil {
 		return fmt.Errorf("write list of users for Docker: %w", err)
 	}
 
-	return h.owner.Chown(h.passwd())
+	return nil
 }
 
 // removeContainer removes a container that a killed docker client left behind, so that its name is free and it cannot

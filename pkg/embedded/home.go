@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/arbitrageai/bidder/pkg/localpg"
 )
 
@@ -121,6 +123,24 @@ func (h home) makeSockets(dir string) (string, error) {
 	}
 
 	return dir, h.owner.Chown(dir)
+}
+
+// replace makes a file of the owner's in a directory of the owner's, who may have put a link there: root would write to
+// whatever that leads to. What is there is removed, and O_EXCL opens nothing that came in between.
+func (h home) replace(path string, content []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err //nolint:wrapcheck // names operation and path
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // names operation and path
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+
+	return h.owner.Chown(path)
 }
 
 // closed returns the outermost directory on the way to dir that the owner cannot enter, empty when there is none.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -75,12 +76,8 @@ func (h home) disownPidFile() error {
 
 		return nil
 	}
-	content := fmt.Appendf(nil, "%d\n%s", os.Getpid(), rest)
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+	if err := h.replace(path+".new", fmt.Appendf(nil, "%d\n%s", os.Getpid(), rest)); err != nil {
 		return fmt.Errorf("write pid file: %w", err)
-	}
-	if err := h.owner.Chown(path + ".new"); err != nil {
-		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("write pid file: %w", err)
@@ -91,13 +88,18 @@ func (h home) disownPidFile() error {
 
 func (h home) pidFile() string { return filepath.Join(h.data(), "postmaster.pid") }
 
-// readPidFile returns the number in the server's pid file, 0 when there is none, and the lines after it.
+// readPidFile returns the number in the server's pid file, 0 when there is none, and the lines after it. It follows no
+// link: the owner, to whom a copy of the lines goes, may not be allowed to read what root can.
 func (h home) readPidFile() (pid int, rest []byte, err error) {
-	content, err := os.ReadFile(h.pidFile())
+	file, err := os.OpenFile(h.pidFile(), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil, nil
 	}
 	if err != nil {
+		return 0, nil, fmt.Errorf("read pid file: %w", err)
+	}
+	content, err := io.ReadAll(file)
+	if err := errors.Join(err, file.Close()); err != nil {
 		return 0, nil, fmt.Errorf("read pid file: %w", err)
 	}
 	first, rest, _ := bytes.Cut(content, []byte("\n"))

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/arbitrageai/bidder/pkg/localpg"
 )
 
@@ -194,6 +196,64 @@ func TestSocketsOfSomebodyElse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What root writes into a directory of somebody else goes through no link, and nothing that a link leads to is given away.
+func TestPlantedLinks(t *testing.T) {
+	t.Parallel()
+
+	h, err := openHome(newState(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const secret = "1\nnot the owner's\n"
+	target := filepath.Join(filepath.Dir(h.dir), "target")
+	err = errors.Join(os.Mkdir(h.data(), 0o700), os.WriteFile(h.pidFile(), []byte("2\n/data\n"), 0o600), os.WriteFile(target, []byte(secret), 0o640))
+	for _, path := range []string{h.pidFile() + ".new", h.passwd()} {
+		err = errors.Join(err, os.Symlink(target, path))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := stat(t, target)
+	if err := errors.Join(h.disownPidFile(), h.writePasswd()); err != nil {
+		t.Error(err)
+	}
+	for path, want := range map[string]string{h.pidFile(): fmt.Sprintf("%d\n/data\n", os.Getpid()), h.passwd(): "root:x:0:0::/root:/bin/false\n"} {
+		if content, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(content), want) {
+			t.Errorf("%s: %q, %v", path, content, err)
+		}
+		if info := stat(t, path); info.Mode != unix.S_IFREG|0o600 || info.Uid != h.owner.UID {
+			t.Errorf("%s is of user %d with mode %o", path, info.Uid, info.Mode)
+		}
+	}
+
+	if err := errors.Join(os.Remove(h.pidFile()), os.Symlink(target, h.pidFile())); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.disownPidFile(); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a link for a pid file: %v", err)
+	}
+	if got := stat(t, h.pidFile()); got.Mode&unix.S_IFMT != unix.S_IFLNK {
+		t.Errorf("the link became a file of mode %o", got.Mode)
+	}
+	if content, err := os.ReadFile(target); err != nil || string(content) != secret {
+		t.Errorf("where the links lead there is %q, %v", content, err)
+	}
+	if after := stat(t, target); after.Mode != before.Mode || after.Uid != before.Uid {
+		t.Errorf("what the links lead to is of user %d with mode %o, and was of %d with %o", after.Uid, after.Mode, before.Uid, before.Mode)
+	}
+}
+
+// stat is what is there itself, not what a link leads to.
+func stat(t *testing.T, path string) (info unix.Stat_t) {
+	t.Helper()
+
+	if err := unix.Lstat(path, &info); err != nil {
+		t.Fatal(err)
+	}
+
+	return info
 }
 
 func TestRootInClosedDirectory(t *testing.T) {
