@@ -368,7 +368,7 @@ func TestMigrationComesFirst(t *testing.T) {
 			t.Errorf("%s: annotations (-want +got):\n%s", name, diff)
 		}
 		spec := migrate.Spec.Template.Spec
-		if spec.ServiceAccountName != "" || len(spec.Volumes) > 0 {
+		if spec.ServiceAccountName != "" || slices.ContainsFunc(spec.Volumes, func(v core.Volume) bool { return v.ConfigMap != nil && objects["ConfigMap "+v.ConfigMap.Name] != nil }) {
 			t.Errorf("%s: it needs %q and %v", name, spec.ServiceAccountName, spec.Volumes)
 		}
 		if !slices.Equal(spec.InitContainers[0].Args, []string{"migrate", "up"}) || !slices.Equal(spec.Containers[0].Args[:2], []string{"grants", "--apply"}) {
@@ -462,7 +462,8 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// TestConfiguration: the file arrives as it was, where the program is told to look.
+// TestConfiguration: the file arrives as it was, where the program is told to look, and what is
+// mounted for all containers and for the passes is there, too.
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
 	objects := mustRender(t, installations(t)["full"])
@@ -470,16 +471,26 @@ func TestConfiguration(t *testing.T) {
 	if diff := cmp.Diff(string(read(t, "examples/bidder.yaml")), file.Data["bidder.yaml"]); diff != "" {
 		t.Errorf("the file (-want +got):\n%s", diff)
 	}
+	of := func(name string) core.VolumeSource {
+		return core.VolumeSource{ConfigMap: &core.ConfigMapVolumeSource{LocalObjectReference: core.LocalObjectReference{Name: name}}}
+	}
+	config, authority := core.Volume{Name: "config", VolumeSource: of(file.Name)}, core.Volume{Name: "authority", VolumeSource: of("authority-of-the-database")}
+	postings := core.Volume{Name: "postings", VolumeSource: core.VolumeSource{PersistentVolumeClaim: &core.PersistentVolumeClaimVolumeSource{ClaimName: "postings", ReadOnly: true}}}
+	places := map[string]string{"config": "/etc/bidder", "authority": "/authority", "postings": "/postings"}
+	want := map[string][]core.Volume{"run": {config, authority, postings}, "scan": {config, authority}, "console": {config, authority}, "prune": {config, authority}, "migrate": {authority}}
 	for key, template := range pods(objects) {
-		if template.Labels["app.kubernetes.io/component"] == "migrate" {
-			continue
+		volumes := want[template.Labels["app.kubernetes.io/component"]]
+		if diff := cmp.Diff(volumes, template.Spec.Volumes); diff != "" {
+			t.Errorf("%s: volumes (-want +got):\n%s", key, diff)
 		}
-		mounts, volumes := template.Spec.Containers[0].VolumeMounts, template.Spec.Volumes
-		if mounts[0].MountPath != "/etc/bidder" || mounts[0].Name != volumes[0].Name || volumes[0].ConfigMap.Name != file.Name {
-			t.Errorf("%s: %+v %+v", key, mounts, volumes)
+		var mounts []core.VolumeMount
+		for _, v := range volumes {
+			mounts = append(mounts, core.VolumeMount{Name: v.Name, MountPath: places[v.Name], ReadOnly: true})
 		}
-		if postings := strings.HasSuffix(key, "-run"); postings != (len(mounts) == 2 && len(volumes) == 2) {
-			t.Errorf("%s: %+v %+v", key, mounts, volumes)
+		for _, c := range slices.Concat(template.Spec.InitContainers, template.Spec.Containers) {
+			if diff := cmp.Diff(mounts, c.VolumeMounts); diff != "" {
+				t.Errorf("%s: mounts of %s (-want +got):\n%s", key, c.Name, diff)
+			}
 		}
 	}
 }
@@ -500,7 +511,8 @@ func TestPrometheusRule(t *testing.T) {
 // TestWrongValues: what is misspelt, or a secret in the wrong place, is refused.
 func TestWrongValues(t *testing.T) {
 	t.Parallel()
-	mustRender(t, map[string]any{}) // what is not wrong is taken
+	mustRender(t, map[string]any{})                                    // what is not wrong is taken
+	mustRender(t, map[string]any{"volumes": nil, "volumeMounts": nil}) // --reuse-values of a release that knew neither
 	for _, wrong := range []string{
 		"runs: {}", "run: {pod: 3}", "run: {pods: 0}", `run: {pods: "3"}`, "run: {schedule: hourly}", `run: {schedule: "TZ=UTC * * * * *"}`, "env: {BIDDER_WORKERS: 8}", "env: {WORKERS: '8'}",
 		"env: {DATABASE_URL: 'postgres://…'}", "env: {BIDDER_CONSOLE_TOKEN: abc}", "env: {BIDDER_TOKEN_KEY: abc}", "secretEnv: {UPWORK_BRIDGE_SECRET: whsec_abc}",

@@ -86,7 +86,8 @@ affinity:
 
 {{- /*
 A container. Takes root, name, args, database (worker, owner or pruner), resources; configured:
-it reads the configuration file; calls: it calls marketplaces, and so has their secrets; mounts.
+it reads the configuration file and settings; calls: it calls marketplaces, and so has their secrets;
+mounts: its own, beside those of all.
 */ -}}
 {{- define "bidder.container" -}}
 name: {{ .name }}
@@ -127,12 +128,13 @@ securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
-{{- if or (and .configured .root.Values.config) .mounts }}
+{{- $mounts := concat (default list .root.Values.volumeMounts) (default list .mounts) }}
+{{- if or (and .configured .root.Values.config) $mounts }}
 volumeMounts:
   {{- if and .configured .root.Values.config }}
   - {name: config, mountPath: /etc/bidder, readOnly: true}
   {{- end }}
-  {{- with .mounts }}
+  {{- with $mounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -142,15 +144,16 @@ volumeMounts:
 valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}}}
 {{- end -}}
 
-{{- /* Takes root, volumes. */ -}}
+{{- /* Takes root; configured: as a container's; volumes: the pod's own, beside those of all. */ -}}
 {{- define "bidder.volumes" -}}
-{{- if or .root.Values.config .volumes -}}
+{{- $volumes := concat (default list .root.Values.volumes) (default list .volumes) -}}
+{{- if or (and .configured .root.Values.config) $volumes -}}
 volumes:
-  {{- if .root.Values.config }}
+  {{- if and .configured .root.Values.config }}
   - name: config
     configMap: {name: {{ include "bidder.fullname" .root }}}
   {{- end }}
-  {{- with .volumes }}
+  {{- with $volumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -194,5 +197,5 @@ template:
     {{- include "bidder.podSpec" . | nindent 4 }}
     containers:
       - {{- include "bidder.container" (dict "root" .root "name" "bidder" "args" .args "database" "worker" "resources" $run.resources "configured" true "calls" true "mounts" .mounts) | nindent 8 }}
-    {{- include "bidder.volumes" . | nindent 4 }}
+    {{- include "bidder.volumes" (dict "root" .root "configured" true "volumes" .volumes) | nindent 4 }}
 {{- end -}}
