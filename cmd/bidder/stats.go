@@ -42,10 +42,11 @@ each run writes its own about every second, and what was pruned stays counted. W
 configuration has caps it also shows what is used of them today, by the database's clock.
 
 With -o prometheus it prints every metric there is, also of how things stand: what is
-live, owed, queued, waiting for a person, paused (docs/operations.md).`,
+live, owed, queued, waiting for a person, paused (docs/operations.md). A textfile of them
+must be renamed to its name when it is whole, so that nobody reads half of it.`,
 		Example: `  bidder stats
   bidder stats --since 24h -o json
-  bidder stats -o prometheus > /var/lib/node_exporter/bidder.prom`,
+  f=/var/lib/node_exporter/bidder.prom; bidder stats -o prometheus > $f.$$ && mv $f.$$ $f || rm -f $f.$$`,
 		Args: noArgs,
 		RunE: a.action([]string{"table", "json", "prometheus"}, func(cmd *cobra.Command, _ []string) error {
 			var within time.Duration

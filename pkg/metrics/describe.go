@@ -28,6 +28,7 @@ const (
 	capLimit        = "bidder_cap_limit"
 	schemaVersion   = "bidder_schema_version"
 	buildInfo       = "bidder_build_info"
+	readAt          = "bidder_read_timestamp_seconds"
 )
 
 // A Description is what is known of a metric before it is read.
@@ -67,6 +68,7 @@ func Descriptions() []Description {
 		gauge(capLimit, "The cap: bids, or hundredths of the currency.", "marketplace", "account", "cap", "currency"),
 		gauge(schemaVersion, "The version of the database's schema."),
 		gauge(buildInfo, "Always 1: which program has read the metrics.", "version", "go_version"),
+		gauge(readAt, "When the metrics were read, by the database's clock."),
 	}
 }
 

@@ -183,6 +183,7 @@ func (r *reading) bids(ctx context.Context, conn queries.DBTX) error {
 	r.add(reviewWaiting, float64(owed.InReview))
 	r.add(approvalWaiting, float64(owed.AwaitingApproval))
 	r.add(oldestReview, owed.OldestReview.Seconds())
+	r.add(readAt, seconds(owed.At))
 	return nil
 }
 

@@ -165,6 +165,22 @@ func TestGauges(t *testing.T) {
 			t.Errorf("%s is %v, want about %v", name, age, least.Seconds())
 		}
 	}
+	// The reading says when it was: the database's clock before it and after it are about that.
+	before := f.now()
+	read := f.read()["bidder_read_timestamp_seconds"]
+	if after := f.now(); read < before || read > after {
+		t.Errorf("it was read at %v, which is not from %v to %v", read, before, after)
+	}
+}
+
+// now is the database's clock as Prometheus has it, in whole milliseconds.
+func (f *fixture) now() float64 {
+	f.t.Helper()
+	now, err := f.q.Now(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return float64(now.UnixMilli()) / 1000
 }
 
 // TestFormat: a reader understands it, the conventions are kept, each metric that is described

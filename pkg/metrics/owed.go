@@ -10,6 +10,8 @@ import (
 
 // Owed is what bids owe, and for how long. Ages are 0 where there is nothing.
 type Owed struct {
+	// At is when it was read, by the database's clock.
+	At time.Time
 	// ByState counts bids by marketplace, kind and state.
 	ByState                    []queries.CountOwedDeliveriesRow
 	InReview, AwaitingApproval int64
@@ -31,7 +33,7 @@ func ReadOwed(ctx context.Context, conn queries.DBTX) (Owed, error) {
 	if err != nil {
 		return Owed{}, fmt.Errorf("count what is owed: %w", err)
 	}
-	owed := Owed{ByState: rows}
+	owed := Owed{At: now, ByState: rows}
 	for _, row := range rows {
 		age := now.Sub(row.Oldest)
 		switch row.State {

@@ -8,15 +8,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/arbitrageai/bidder/pkg/metrics"
 )
@@ -128,14 +135,20 @@ type rules struct {
 	}
 }
 
-// TestAlerts: the rules parse, look at what is exported, and each says what to do, under a
-// heading of its own.
-func TestAlerts(t *testing.T) {
-	t.Parallel()
+func alerts(t *testing.T) rules {
+	t.Helper()
 	var file rules
 	if err := yaml.NewDecoder(bytes.NewReader(read(t, "deploy/prometheus/alerts.yaml")), yaml.Strict()).Decode(&file); err != nil {
 		t.Fatal(err)
 	}
+	return file
+}
+
+// TestAlerts: the rules parse, look at what is exported, and each says what to do, under a
+// heading of its own.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	file := alerts(t)
 	page := read(t, "docs/operations.md")
 	known := anchors(page)
 	names, linked := map[string]bool{}, map[string]bool{}
@@ -171,6 +184,98 @@ func TestAlerts(t *testing.T) {
 	}
 	if len(names) < 10 {
 		t.Errorf("only %d alerts", len(names))
+	}
+}
+
+// found are the series that an expression is evaluated on.
+type found struct{ left []promql.Series }
+
+func (f *found) Next() bool                      { f.left = f.left[1:]; return len(f.left) > 0 }
+func (f *found) At() storage.Series              { return promql.NewStorageSeries(f.left[0]) }
+func (*found) Err() error                        { return nil }
+func (*found) Warnings() annotations.Annotations { return nil }
+
+// TestNoMetrics: the alert sees that nobody reads any more, whether what was read last is still
+// exported or not, and takes the newest of several readings.
+func TestNoMetrics(t *testing.T) {
+	t.Parallel()
+	var expr string
+	for _, group := range alerts(t).Groups {
+		for _, rule := range group.Rules {
+			if rule.Alert == "BidderNoMetrics" {
+				expr = rule.Expr
+			}
+		}
+	}
+	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1000, Timeout: time.Minute})
+	t.Cleanup(func() { _ = engine.Close() })
+	const now = 1_800_000_000
+	for what, of := range map[string]struct {
+		ages  []float64 // of the readings that are exported now, in seconds
+		fires bool
+	}{
+		"nobody has ever read":             {fires: true},
+		"a console":                        {ages: []float64{30}},
+		"a textfile of this minute":        {ages: []float64{119}},
+		"an old textfile":                  {ages: []float64{360}, fires: true},
+		"an old textfile beside a console": {ages: []float64{86400, 30}},
+		"two old textfiles":                {ages: []float64{86400, 360}, fires: true},
+	} {
+		querier := &storage.MockQuerier{SelectMockFunction: func(bool, *storage.SelectHints, ...*labels.Matcher) storage.SeriesSet {
+			series := []promql.Series{{}} // before the first
+			for i, age := range of.ages {
+				metric := labels.FromStrings(model.MetricNameLabel, "bidder_read_timestamp_seconds", "instance", strconv.Itoa(i))
+				series = append(series, promql.Series{Metric: metric, Floats: []promql.FPoint{{T: (now - 15) * 1000, F: now - age}}})
+			}
+			return &found{series}
+		}}
+		query, err := engine.NewInstantQuery(t.Context(), &storage.MockQueryable{MockQuerier: querier}, nil, expr, time.Unix(now, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := query.Exec(t.Context()).Vector()
+		if err != nil || len(result) > 0 != of.fires {
+			t.Errorf("%s: %v, %v", what, result, err)
+		}
+		query.Close()
+	}
+}
+
+// TestTextfile: the commands that we give for a textfile leave a whole one in each case, the old
+// one when there is no new one, and nothing beside it.
+func TestTextfile(t *testing.T) {
+	t.Parallel()
+	programs := t.TempDir()
+	program := "#!/bin/sh\necho \"$READING\"\ncat \"$COLLECTED\" >&2\nexit $CODE\n"
+	if err := os.WriteFile(filepath.Join(programs, "bidder"), []byte(program), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{"docs/operations.md", "cmd/bidder/stats.go"} {
+		commands := regexp.MustCompile("(?m)^(?:(?:\\* ){4}\\*)? +(.*bidder stats -o prometheus .*?)[`,]*$").FindAllSubmatch(read(t, page), -1)
+		if len(commands) != 1 {
+			t.Errorf("%s has %d commands", page, len(commands))
+		}
+		for _, command := range commands {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "bidder.prom")
+			if err := os.WriteFile(file, []byte("the first\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, reading := range []struct{ text, code, before, after string }{
+				{"the second", "0", "the first\n", "the second\n"}, {"half of the third", "4", "the second\n", "the second\n"}, {"the fourth", "0", "the second\n", "the fourth\n"},
+			} {
+				shell := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(string(command[1]), "/var/lib/node_exporter", dir))
+				shell.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"), "READING="+reading.text, "CODE="+reading.code, "COLLECTED="+file)
+				meanwhile, _ := shell.CombinedOutput()
+				content, err := os.ReadFile(file)
+				if err != nil || string(content) != reading.after || string(meanwhile) != reading.before {
+					t.Errorf("%s: after %q with exit code %s there is %q, and was %q meanwhile (%v)", page, reading.text, reading.code, content, meanwhile, err)
+				}
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+				t.Errorf("%s: it leaves %v (%v)", page, files, err)
+			}
+		}
 	}
 }
 
