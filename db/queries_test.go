@@ -380,6 +380,13 @@ func TestRunQueries(t *testing.T) {
 	if err := q.RecordRun(ctx, json.RawMessage(`{"lock_attempts":99}`), id); err != nil {
 		t.Error(err)
 	}
+	if err := q.KeepRun(ctx, -time.Hour, id); err != nil {
+		t.Error(err)
+	}
+	var kept bool
+	if err := pool.QueryRow(ctx, "SELECT updated_at > clock_timestamp() FROM runs WHERE id = $1", id).Scan(&kept); err != nil || kept {
+		t.Errorf("a run that has ended says that it lives: %t, %v", kept, err)
+	}
 	if _, err := q.FinishRun(ctx, json.RawMessage(`{"lock_attempts":99}`), 1, id); !errors.Is(err, pgx.ErrNoRows) {
 		t.Errorf("finished twice: %v", err)
 	}

@@ -25,6 +25,9 @@ import (
 const (
 	// recordEvery is how often a run writes its counters: what a kill -9 loses at most.
 	recordEvery = time.Second
+	// keepEvery is how often a run says that it lives while it counts nothing new, as when it reads a long
+	// file: who is silent for a minute is shown as killed.
+	keepEvery = 20 * time.Second
 	// recordTimeout bounds one writing while the run goes on: the next holds the same and more.
 	recordTimeout = 5 * time.Second
 	// finishTimeout bounds the last one, after which a slow database is said to be out of reach: an exit
@@ -52,6 +55,7 @@ type recorder struct {
 	mu      sync.Mutex
 	ingest  *posting.Counts
 	written string
+	said    time.Time // when the run last said that it lives, by this machine's clock
 	stop    func()
 	stopped chan struct{}
 }
@@ -68,7 +72,7 @@ func startRun(ctx context.Context, s *session, kind string) (*recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record the start of the run: %w", err)
 	}
-	r.startedAt = started.StartedAt
+	r.startedAt, r.said = started.StartedAt, r.began
 	if kind == "run" && started.AnySilent { // the others have somebody waiting for them
 		if err := s.countSilentRuns(ctx); err != nil {
 			s.log.Warn("killed runs could not be added to the totals; the next run tries again", "error", err)
@@ -97,25 +101,32 @@ func (r *recorder) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticks.C:
-			if err := r.record(ctx); err != nil && ctx.Err() == nil {
+		case now := <-ticks.C:
+			if err := r.record(ctx, now); err != nil && ctx.Err() == nil {
 				r.log.Warn("the run's counters could not be written; the next writing holds them too", "error", err)
 			}
 		}
 	}
 }
 
-func (r *recorder) record(ctx context.Context) error {
-	counters := r.json()
-	if string(counters) == r.written {
-		return nil
-	}
+// record writes the counters, where they have changed, and now and then that the run lives.
+func (r *recorder) record(ctx context.Context, now time.Time) error {
+	counters, q := r.json(), queries.New(r.pool)
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	if err := queries.New(r.pool).RecordRun(ctx, counters, r.id); err != nil {
-		return err
+	switch {
+	case string(counters) != r.written:
+		if err := q.RecordRun(ctx, counters, r.id); err != nil {
+			return err
+		}
+	case now.Sub(r.said) >= keepEvery:
+		if err := q.KeepRun(ctx, bidding.AtWorkWithin, r.id); err != nil {
+			return err
+		}
+	default:
+		return nil
 	}
-	r.written = string(counters)
+	r.written, r.said = string(counters), now
 	return nil
 }
 

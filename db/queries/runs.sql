@@ -9,6 +9,11 @@ RETURNING started_at, EXISTS (
 -- Absolute totals, so that writing them twice changes nothing.
 UPDATE runs SET counters = @counters, updated_at = clock_timestamp() WHERE id = @id AND finished_at IS NULL AND NOT counted;
 
+-- name: KeepRun :exec
+-- The run lives, though it has counted nothing new. It is as if it had said so a while ago, so that
+-- RunsAtWork does not take it for one that claims.
+UPDATE runs SET updated_at = greatest(updated_at, clock_timestamp() - @ago::interval) WHERE id = @id AND finished_at IS NULL AND NOT counted;
+
 -- name: FinishRun :one
 -- The end of a run, and its counters in the totals: both or neither. A run that was taken
 -- for killed, because it was silent for a day, is not counted twice.

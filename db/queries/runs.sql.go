@@ -114,6 +114,17 @@ func (q *Queries) FinishRun(ctx context.Context, counters json.RawMessage, exitC
 	return finished_at, err
 }
 
+const KeepRun = `-- name: KeepRun :exec
+UPDATE runs SET updated_at = greatest(updated_at, clock_timestamp() - $1::interval) WHERE id = $2 AND finished_at IS NULL AND NOT counted
+`
+
+// The run lives, though it has counted nothing new. It is as if it had said so a while ago, so that
+// RunsAtWork does not take it for one that claims.
+func (q *Queries) KeepRun(ctx context.Context, ago time.Duration, iD uuid.UUID) error {
+	_, err := q.db.Exec(ctx, KeepRun, ago, iD)
+	return err
+}
+
 const ReadCounters = `-- name: ReadCounters :many
 SELECT
     a.kind::text AS kind,

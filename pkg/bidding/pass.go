@@ -89,14 +89,14 @@ func (c *Claimer) bounds(ctx context.Context) (queue queries.QueueBoundsRow, err
 	}
 }
 
-// lately is how long ago a run that is still at work has said so at most; it does about every second.
-const lately = 5 * time.Second
+// AtWorkWithin is how long ago a run that is still at work has said so at most; it does about every second.
+const AtWorkWithin = 5 * time.Second
 
 // company are the other runs at work. Where c is of no run, nobody can tell.
 func (c *Claimer) company(ctx context.Context) (queries.RunsAtWorkRow, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	company, err := queries.New(db.Once(c.pool)).RunsAtWork(ctx, *c.runID, lately)
+	company, err := queries.New(db.Once(c.pool)).RunsAtWork(ctx, *c.runID, AtWorkWithin)
 	if err != nil {
 		return company, fmt.Errorf("look for other runs: %w", err)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Silence is how long a run may say nothing before it is taken for killed, and what its bids
-// tell of it is counted for good. A run that lives writes about every second.
+// tell of it is counted for good. A run that lives says so every 20 seconds at least.
 const Silence = 24 * time.Hour
 
 // Counters are what one run has counted: absolute totals, and the JSON of runs.counters.
