@@ -226,9 +226,9 @@ func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, ma
 	return report, fresh, nil
 }
 
-// options are how the lines are read, at the time now.
+// options are how the lines are read, from the time now on.
 func (in *input) options(now time.Time, currency string) posting.Options {
-	options := posting.Options{Now: now, DefaultCurrency: currency}
+	options := posting.Options{Now: goingOn(now), DefaultCurrency: currency}
 	switch in.cachedAt {
 	case "":
 	case "now":
@@ -237,6 +237,12 @@ func (in *input) options(now time.Time, currency string) posting.Options {
 		options.CachedAt, _ = posting.ParseTime(in.cachedAt) // checked when it was opened
 	}
 	return options
+}
+
+// goingOn is a clock that says now, and goes on from there whatever becomes of this machine's.
+func goingOn(now time.Time) func() time.Time {
+	began := time.Now()
+	return func() time.Time { return now.Add(time.Since(began)) }
 }
 
 // interruptible reads r until the end of ctx as well: who writes to a pipe may be silent for

@@ -232,7 +232,7 @@ func (m *measurement) queue(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return fmt.Errorf("read the database's clock: %w", err)
 	}
-	decoder := posting.NewDecoder(strings.NewReader(lines.String()), posting.Options{CachedAt: now, Now: now, DefaultCurrency: "USD"})
+	decoder := posting.NewDecoder(strings.NewReader(lines.String()), posting.Options{CachedAt: now, Now: goingOn(now), DefaultCurrency: "USD"})
 	counts, err := posting.Ingest(ctx, pool, m.session.writeLimits(), decoder, posting.Observer{})
 	if err == nil && counts.Accepted != int64(m.postings) {
 		err = fmt.Errorf("%w: %d of %d postings queued", errMiscount, counts.Accepted, m.postings)

@@ -110,14 +110,14 @@ func (a *app) testPolicy(cmd *cobra.Command, in *input) (err error) {
 // judgeLines asks the policy about every line; its error is a personError when only lines
 // were rejected.
 func (a *app) judgeLines(ctx context.Context, s *session, in *input) (policyReport, error) {
-	now, rules := time.Now().UTC(), s.rules()
+	options, rules := in.options(time.Now().UTC(), s.DefaultCurrency), s.rules()
 	var rejects ingestReport
 	report := policyReport{Items: []verdictJSON{}}
 	reader := a.stdin
 	if in.files[0] != nil {
 		reader = in.files[0]
 	}
-	d := posting.NewDecoder(interruptible(ctx, reader), in.options(now, s.DefaultCurrency))
+	d := posting.NewDecoder(interruptible(ctx, reader), options)
 	for {
 		item, err := d.Next()
 		if errors.Is(err, io.EOF) {
@@ -137,7 +137,7 @@ func (a *app) judgeLines(ctx context.Context, s *session, in *input) (policyRepo
 			}
 			continue
 		}
-		report.Items = append(report.Items, s.verdict(item.Posting, rules.Policy(ctx, item.Posting, now)))
+		report.Items = append(report.Items, s.verdict(item.Posting, rules.Policy(ctx, item.Posting, options.Now())))
 	}
 	report.Rejects, report.Notes = append([]*posting.Reject{}, rejects.Rejects...), d.Notes()
 	if report.Rejected > 0 {

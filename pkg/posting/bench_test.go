@@ -15,7 +15,7 @@ func BenchmarkDecoder(b *testing.B) {
 			b.SetBytes(int64(len(data) / lines))
 			b.ReportAllocs()
 			endless := &repeatReader{data: data}
-			decoder := NewDecoder(endless, Options{Now: testNow(), CachedAt: testNow(), DefaultCurrency: "USD"})
+			decoder := NewDecoder(endless, Options{Now: testNow, CachedAt: testNow(), DefaultCurrency: "USD"})
 			for b.Loop() {
 				item, err := decoder.Next()
 				if err != nil || item.Reject != nil {
@@ -43,7 +43,7 @@ var _ io.Reader = (*repeatReader)(nil)
 // BenchmarkBatch makes a batch of 1,000 read postings, and its arrays for the database.
 func BenchmarkBatch(b *testing.B) {
 	data := readFile(b, "../../examples/postings.ndjson")
-	decoder := NewDecoder(&repeatReader{data: data}, Options{Now: testNow(), CachedAt: testNow(), DefaultCurrency: "USD"})
+	decoder := NewDecoder(&repeatReader{data: data}, Options{Now: testNow, CachedAt: testNow(), DefaultCurrency: "USD"})
 	var items []Item
 	for i := range batchPostings {
 		item, err := decoder.Next()

@@ -9,8 +9,9 @@ import (
 
 // Options are what a [Decoder] needs to know besides the lines.
 type Options struct {
-	// Now is the database's time, against which cached_at is checked.
-	Now time.Time
+	// Now is the database's clock, against which cached_at is checked. It is asked for each line:
+	// a pipe may live for days.
+	Now func() time.Time
 	// CachedAt is for lines without cached_at. If it is zero, such lines are
 	// rejected.
 	CachedAt time.Time

@@ -18,7 +18,7 @@ import (
 
 func testNow() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
 
-func testOptions() Options { return Options{Now: testNow(), DefaultCurrency: "USD"} }
+func testOptions() Options { return Options{Now: testNow, DefaultCurrency: "USD"} }
 
 // readFile returns the content of a file.
 func readFile(tb testing.TB, path string) []byte {
@@ -388,6 +388,21 @@ func TestDecoderCachedAt(t *testing.T) {
 	}
 }
 
+// A pipe is read for longer than the clocks may differ.
+func TestDecoderClock(t *testing.T) {
+	t.Parallel()
+	now := testNow()
+	soon := lineWith("cached_at", `"2026-11-23T12:05:01Z"`) + "\n"
+	d := NewDecoder(strings.NewReader(soon+soon), Options{Now: func() time.Time { return now }, DefaultCurrency: "USD"})
+	if item, err := d.Next(); err != nil || item.Reject == nil || item.Reject.Code != CodeCachedAtInFuture {
+		t.Errorf("seen in more than five minutes: %v, %v", item.Reject, err)
+	}
+	now = now.Add(time.Second)
+	if item, err := d.Next(); err != nil || item.Reject != nil {
+		t.Errorf("a second later: %v, %v", item.Reject, err)
+	}
+}
+
 // TestDecoderFile reads good and bad lines from one stream: nothing of one
 // line may show up in the next.
 func TestDecoderFile(t *testing.T) {
@@ -461,7 +476,7 @@ func TestDecoderFiles(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d := NewDecoder(bytes.NewReader(readFile(t, tt.path)), Options{Now: testNow(), CachedAt: tt.cachedAt, DefaultCurrency: "USD"})
+			d := NewDecoder(bytes.NewReader(readFile(t, tt.path)), Options{Now: testNow, CachedAt: tt.cachedAt, DefaultCurrency: "USD"})
 			keys, marketplaces := map[Key]bool{}, map[string]bool{}
 			for _, item := range readAll(t, d) {
 				p := item.Posting

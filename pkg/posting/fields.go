@@ -95,9 +95,9 @@ func (p *parser) cachedAt() time.Time {
 	case at.IsZero():
 		p.failf(CodeMissingField, `"cached_at" is missing: add the time at which the posting was seen, or use --cached-at`)
 	}
-	if at.Sub(p.opts.Now) > MaxClockSkew {
+	if now := p.opts.Now(); at.Sub(now) > MaxClockSkew {
 		p.failf(CodeCachedAtInFuture, `"cached_at" %s is in the future: the database's clock says %s`,
-			at.Format(time.RFC3339), p.opts.Now.UTC().Format(time.RFC3339))
+			at.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return at
 }

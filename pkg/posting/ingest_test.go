@@ -42,7 +42,7 @@ func open(t testing.TB, address string) *pgxpool.Pool {
 }
 
 func decoder(r io.Reader) *posting.Decoder {
-	return posting.NewDecoder(r, posting.Options{Now: start.AddDate(1, 0, 0), DefaultCurrency: "USD"})
+	return posting.NewDecoder(r, posting.Options{Now: func() time.Time { return start.AddDate(1, 0, 0) }, DefaultCurrency: "USD"})
 }
 
 // item is a line of a posting; version says when it was seen, and is in the title.

@@ -49,7 +49,7 @@ func (s *scan) keep(ctx context.Context, records []posting.Record, now time.Time
 }
 
 func decoder(lines []byte, now time.Time) *posting.Decoder {
-	return posting.NewDecoder(bytes.NewReader(lines), posting.Options{Now: now})
+	return posting.NewDecoder(bytes.NewReader(lines), posting.Options{Now: func() time.Time { return now }})
 }
 
 func encode(records []posting.Record) ([]byte, error) {

@@ -75,7 +75,7 @@ func steps() []step {
 				return err
 			}
 			defer file.Close()
-			_, err = posting.Ingest(ctx, pool, lifeLimits(), posting.NewDecoder(file, posting.Options{Now: time.Now(), DefaultCurrency: "USD"}), posting.Observer{})
+			_, err = posting.Ingest(ctx, pool, lifeLimits(), posting.NewDecoder(file, posting.Options{Now: time.Now, DefaultCurrency: "USD"}), posting.Observer{})
 			return err
 		}},
 		{name: "claim", done: "SELECT count(*) FROM bids WHERE delivery_kind = 'place'", do: func(ctx context.Context, _ *bench, pool *pgxpool.Pool, _ int) error {
