@@ -100,7 +100,7 @@ func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
 		in.close(&err)
 		return nil, err
 	}
-	if err := in.createRejects(); err != nil {
+	if err := in.createRejects(a.stdin); err != nil {
 		in.close(&err)
 		s.close()
 		return nil, err
@@ -139,17 +139,18 @@ func (in *input) open(stdin io.Reader) (err error) {
 	return nil
 }
 
-// createRejects makes the file for rejects, or empties the last one.
-func (in *input) createRejects() (err error) {
+// createRejects makes the file for rejects, or empties the last one, but none that is read.
+func (in *input) createRejects(stdin io.Reader) (err error) {
 	if in.rejects == "" {
 		return nil
 	}
 	if existing, err := os.Stat(in.rejects); err == nil {
 		for _, file := range in.files {
 			if file == nil {
-				continue
+				file, _ = stdin.(*os.File) // whose Stat fails where it is none
 			}
-			if info, err := file.Stat(); err == nil && os.SameFile(info, existing) {
+			// Devices such as /dev/null lose nothing.
+			if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice == 0 && os.SameFile(info, existing) {
 				return usageError{fmt.Errorf("--rejects %s is a file that is read: name another", in.rejects)}
 			}
 		}

@@ -84,7 +84,7 @@ func (a *app) testPolicy(cmd *cobra.Command, in *input) (err error) {
 		return err
 	}
 	defer in.close(&err)
-	if err := in.createRejects(); err != nil {
+	if err := in.createRejects(a.stdin); err != nil {
 		return err
 	}
 	s := &session{Config: c, log: a.logger(c)}

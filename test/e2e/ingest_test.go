@@ -246,4 +246,28 @@ func TestUnusableInput(t *testing.T) {
 	if content, err := os.ReadFile(rejects); err != nil || string(content) != "kept\n" {
 		t.Errorf("the file for rejects was touched: %q, %v", content, err)
 	}
+
+	// What is read is no file for rejects, by whatever name it is read.
+	stdin, err := os.Open(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	f.untouched(func() {
+		f.bidder("ingest", good, "--rejects", good).wantError(t, 2, good)
+		for _, args := range [][]string{{"ingest", "-"}, {"run", "--postings", "-"}, {"policy", "test", "-"}} {
+			c := f.call(append(args, "--rejects", good)...)
+			c.input = stdin
+			c.run(t).wantError(t, 2, good)
+		}
+	})
+	c := f.call("ingest", "-", "--rejects", os.DevNull)
+	if c.input, err = os.Open(os.DevNull); err != nil {
+		t.Fatal(err)
+	}
+	defer c.input.Close()
+	c.run(t).want(t, 0)
+	if content, err := os.ReadFile(good); err != nil || !strings.Contains(string(content), "A title") {
+		t.Errorf("the input was touched: %q, %v", content, err)
+	}
 }
