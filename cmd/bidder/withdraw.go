@@ -70,6 +70,7 @@ func (a *app) withdraw(cmd *cobra.Command, bidID, reason, by string) error {
 	if err == nil && bid.Status != "WITHDRAWN" {
 		err = personError{}
 	}
+	err = interrupted(ctx, err)
 	_, finishErr := recorder.finish(ctx, exitCode(err))
 	if bid.ID == uuid.Nil {
 		return errors.Join(err, finishErr)
@@ -98,11 +99,14 @@ func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, i
 	if _, err := s.engine(&recorder.deliveries).DeliverBid(ctx, bid.Marketplace, bid.Account, id); err != nil {
 		return bid, err
 	}
-	bid, err = queries.New(s.pool).GetBid(ctx, id)
+	// What came of the attempt is told after an interruption as well.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	now, err := queries.New(s.pool).GetBid(ctx, id)
 	if err != nil {
 		return bid, fmt.Errorf("read bid %s: %w", id, err)
 	}
-	return bid, nil
+	return now, nil
 }
 
 func (a *app) rehearseWithdrawal(ctx context.Context, s *session, id uuid.UUID) error {

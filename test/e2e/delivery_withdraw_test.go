@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,6 +96,51 @@ func TestWithdrawOwed(t *testing.T) {
 			m.wantState(id, "WITHDRAWN", "")
 			m.wantCalls(sandbox.Withdraw, tt.calls)
 			m.wantCount(1, "bids WHERE withdrawn_reason = 'a mistake'")
+		})
+	}
+}
+
+// TestWithdrawInterrupted: a signal ends the call under way well, begins no other, and the report says
+// how far it came.
+func TestWithdrawInterrupted(t *testing.T) {
+	t.Parallel()
+	owed := withdrawReport{Status: "ACTIVE", DeliveryState: new("pending")}
+	tests := []struct {
+		name string
+		call int // under way
+		want withdrawReport
+		code int
+	}{
+		{"looking before", 1, owed, 143},
+		{"withdrawing", 2, owed, 143},
+		{"looking after", 3, withdrawReport{Status: "WITHDRAWN", Done: true}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := setupMarket(t, patient())
+			id := m.placed("1")[0]
+			before := len(m.server.Journal())
+			m.fault(sandbox.Fault{Do: sandbox.Hold})
+			p := m.call("withdraw", id, "--reason", "a mistake").json().start(t)
+			for call := 1; call <= tt.call; call++ {
+				m.server.Release(0) // the one before
+				eventually(t, "the call is under way", func() bool {
+					journal := m.server.Journal()[before:]
+					return len(journal) == call && journal[call-1].State == sandbox.Held
+				})
+			}
+			p.signal(syscall.SIGTERM)
+			eventually(t, "the signal is taken", func() bool { return !p.pending() })
+			m.server.Reset()
+			tt.want.BidID = id
+			if diff := cmp.Diff(tt.want, decode[withdrawReport](t, p.wait().want(t, tt.code))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			m.wantCount(1, "runs WHERE kind = 'withdraw' AND exit_code = $1", tt.code)
+			m.converge()
+			m.wantState(id, "WITHDRAWN", "")
+			m.wantCalls(sandbox.Withdraw, 1)
 		})
 	}
 }
