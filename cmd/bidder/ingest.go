@@ -36,8 +36,9 @@ func (a *app) ingestCommand() *cobra.Command {
 		Long: `Reads postings, one JSON object per line (NDJSON), and puts them in the cache.
 New postings and newer content become candidates, which the next run decides on.
 
-A bad line is rejected alone, with its number and the reason; all others are kept,
-and the exit code is 3. Reading the same file again is harmless.`,
+A bad line is rejected alone, with its number and the reason, and of several files
+with its own; all others are kept, and the exit code is 3. Reading the same file again
+is harmless.`,
 		Example: `  bidder ingest postings.ndjson
   bidder ingest --cached-at now --rejects bad.ndjson monday.ndjson tuesday.ndjson
   my-scanner | bidder ingest -`,
@@ -262,6 +263,9 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 const maxLoggedRejects = 20
 
 func (a *app) rejected(s *session, in *input, name string, report *ingestReport, r *posting.Reject) error {
+	if len(in.names) > 1 {
+		r.File = name
+	}
 	if len(report.Rejects) < maxReportedRejects {
 		report.Rejects = append(report.Rejects, r)
 	}

@@ -8,6 +8,8 @@ import (
 
 // A Reject says why a line, or a single value given by hand, cannot be used.
 type Reject struct { //nolint:errname // part of a report first, and only then an error
+	// File is where the line stands, for who reads several files; a Decoder knows of none.
+	File string `json:"file,omitempty"`
 	// Line counts from 1, or is 0 for a value that came from no file.
 	Line int64 `json:"line"`
 	// Code is one of the Code constants; codes never change their meaning.

@@ -294,6 +294,7 @@ type (
 	counts struct{ Read, Accepted, Updated, Unchanged, Rejected, Blank int }
 
 	reject struct {
+		File          string // where several are read
 		Line          int
 		Code, Message string
 	}

@@ -101,17 +101,41 @@ func TestRejects(t *testing.T) {
 	f.wantCount(2, "postings")
 
 	// The file of rejects holds the same.
-	var written []reject
-	content, err := os.ReadFile(rejects)
+	if diff := cmp.Diff(report.Rejects, readRejects(t, rejects)); diff != "" {
+		t.Errorf("the report and the file differ (-report +file):\n%s", diff)
+	}
+}
+
+// TestRejectsOfSeveralFiles: a line has its number in its own file.
+func TestRejectsOfSeveralFiles(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	monday, tuesday := file(t, "monday.ndjson", "bad", line("1", seen(time.Minute))), file(t, "tuesday.ndjson", line("2", seen(time.Minute)), "bad")
+	rejects := filepath.Join(t.TempDir(), "rejects.ndjson")
+	report := decode[ingestReport](t, f.call("ingest", monday, "-", tuesday, "--rejects", rejects).json().reading("bad").run(t).want(t, 3))
+	var got []reject
+	for _, r := range report.Rejects {
+		got = append(got, reject{File: r.File, Line: r.Line})
+	}
+	if diff := cmp.Diff([]reject{{File: monday, Line: 1}, {File: "-", Line: 1}, {File: tuesday, Line: 2}}, got); diff != "" {
+		t.Errorf("the report (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(report.Rejects, readRejects(t, rejects)); diff != "" {
+		t.Errorf("the report and the file differ (-report +file):\n%s", diff)
+	}
+}
+
+// readRejects reads a file of rejects.
+func readRejects(t *testing.T, path string) (written []reject) {
+	t.Helper()
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text := range strings.Lines(string(content)) {
 		written = append(written, decode[reject](t, result{stdout: text}))
 	}
-	if diff := cmp.Diff(report.Rejects, written); diff != "" {
-		t.Errorf("the report and the file differ (-report +file):\n%s", diff)
-	}
+	return written
 }
 
 // TestNormalForm reads lines that are all fine, however unlike each other they look.

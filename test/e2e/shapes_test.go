@@ -82,6 +82,9 @@ func TestShapes(t *testing.T) {
 	wantShape(with(with(ingested(), []any{map[string]any{"line": "number", "code": "text", "message": "text"}}, "rejects"),
 		object("number", "unknown_key"), "notes"), 3,
 		f.call("ingest", "--cached-at", "now", "-", "-o", "json").reading("bad", line("2", `,"odd":1`)))
+	wantShape(with(with(ingested(), []any{map[string]any{"file": "text", "line": "number", "code": "text", "message": "text"}}, "rejects"),
+		map[string]any{}, "notes"), 3,
+		f.call("ingest", file(t, "empty.ndjson"), "-", "-o", "json").reading("bad"))
 	wantShape(with(run(), "null", "run_id"), 0, f.call("run", "--dry-run", "-o", "json"))
 	wantShape(run(), 0, f.call("run", "-o", "json"))
 
