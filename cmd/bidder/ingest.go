@@ -93,7 +93,7 @@ func (in *input) flags(cmd *cobra.Command) {
 // connectTo opens the input before the database, and the file for rejects last: a missing file
 // or a wrong setting means that nothing was touched.
 func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
-	if err := in.open(a.stdin); err != nil {
+	if err := in.open(cmd.Context(), a.stdin); err != nil {
 		return nil, err
 	}
 	s, err := a.open(cmd)
@@ -109,7 +109,7 @@ func (a *app) connectTo(cmd *cobra.Command, in *input) (*session, error) {
 	return s, nil
 }
 
-func (in *input) open(stdin io.Reader) (err error) {
+func (in *input) open(ctx context.Context, stdin io.Reader) (err error) {
 	defer func() {
 		if err != nil {
 			in.close(&err)
@@ -128,9 +128,9 @@ func (in *input) open(stdin io.Reader) (err error) {
 			in.files = append(in.files, nil)
 			continue
 		}
-		file, err := os.Open(name)
+		file, err := openUntil(ctx, name)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		in.files = append(in.files, file)
 		if info, err := file.Stat(); err == nil && info.IsDir() {
@@ -138,6 +138,27 @@ func (in *input) open(stdin io.Reader) (err error) {
 		}
 	}
 	return nil
+}
+
+// openUntil opens a file for reading until the end of ctx: that of a named pipe waits for somebody who
+// writes to it. One that is opened too late goes with the process.
+func openUntil(ctx context.Context, name string) (*os.File, error) {
+	var file *os.File
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		file, err = os.Open(name)
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return file, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx) //nolint:wrapcheck // the signal
+	}
 }
 
 // createRejects makes the file for rejects, or empties the last one, but none that is read.

@@ -80,7 +80,7 @@ func (a *app) testPolicy(cmd *cobra.Command, in *input) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := in.open(a.stdin); err != nil {
+	if err := in.open(cmd.Context(), a.stdin); err != nil {
 		return err
 	}
 	defer in.close(&err)

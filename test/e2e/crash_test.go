@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -113,6 +117,55 @@ func TestSecondSignal(t *testing.T) {
 // pending says whether a signal has yet to reach the program, which says when it has.
 func (p *process) pending() bool {
 	return !strings.Contains(p.stderr.String(), "ending what is under way")
+}
+
+// TestInterruptWhileOpening: a named pipe that nobody writes to is waited for until a signal comes.
+func TestInterruptWhileOpening(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	written, silent := fifo(t), fifo(t)
+	f.untouched(func() {
+		p := f.start("ingest", written, silent)
+		writer := writeTo(t, written) // from then on signals are taken
+		p.signal(syscall.SIGTERM)
+		p.wait().wantError(t, 143, "interrupted")
+		_ = writer.Close()
+	})
+
+	// Somebody who comes later is waited for.
+	p := f.start("ingest", "--cached-at", "now", written, silent)
+	for i, name := range []string{written, silent} {
+		writer := writeTo(t, name)
+		if _, err := fmt.Fprintln(writer, line(strconv.Itoa(i))); err != nil {
+			t.Error(err)
+		}
+		if err := writer.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	p.wait().want(t, 0)
+	f.wantCount(2, "postings")
+}
+
+// fifo makes a named pipe.
+func fifo(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// writeTo opens a named pipe once somebody reads from it.
+func writeTo(t *testing.T, name string) (writer *os.File) {
+	t.Helper()
+	eventually(t, "somebody reads from "+name, func() (opened bool) {
+		var err error
+		writer, err = os.OpenFile(name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	return writer
 }
 
 // TestInterruptBeforeClaims interrupts commands where they wait for something else than a claim.
