@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -21,6 +22,10 @@ const (
 	batchPostings = 1000
 	batchBytes    = 8 << 20
 )
+
+// batchWait is how long a line waits for others at most: a scanner may give few of them for hours, and
+// what is not written is lost with the process.
+const batchWait = time.Second
 
 // batchesAtOnce is how many batches are written at once: while one waits for its COMMIT, or the
 // server for the next, another is at work.
@@ -48,15 +53,15 @@ func (c Counts) Add(other Counts) Counts {
 type Observer struct {
 	// Rejected is called for each rejected line; an error from it ends the reading.
 	Rejected func(*Reject) error
-	// Progress is called after each batch with the counts so far.
+	// Progress is called after each batch with the counts so far, perhaps while Rejected is.
 	Progress func(Counts)
 }
 
 // Ingest puts the postings that d reads in the cache and queues each that is new or newer
-// than what the cache had. It writes in batches, each a transaction of its own: after an
-// error or an interruption everything before is kept, and reading the same input again is
-// harmless. Memory does not grow with the input. It writes two batches at once, so pool is not a
-// single connection; a pool of one does.
+// than what the cache had. It writes in batches, each a transaction of its own, and none waits for
+// longer than a second to be full: after an error or an interruption everything before is kept, and
+// reading the same input again is harmless. Memory does not grow with the input. It writes two
+// batches at once, so pool is not a single connection; a pool of one does.
 func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
 	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
@@ -113,50 +118,99 @@ func Rehearse(
 func collect(
 	ctx context.Context, d *Decoder, observer Observer, atOnce int, write func(context.Context, *batch) (Counts, error),
 ) (Counts, error) {
-	var counts Counts
-	b := newBatch()
 	late, cancel := withGrace(ctx)
 	defer cancel()
-	w := &writer{write: func(b *batch) (Counts, error) { return write(late, b) }, atOnce: atOnce, counts: &counts, progress: observer.Progress}
-	finish := func() error { // after an interruption as well: nobody gives a pipe's lines again
-		return errors.Join(w.start(b), w.settle())
-	}
+	c := &collector{writer: writer{
+		write: func(b *batch) (Counts, error) { return write(late, b) }, atOnce: atOnce, progress: observer.Progress,
+	}}
+	err := c.read(ctx, d, observer.Rejected)
+	c.finish() // after an interruption as well: nobody gives a pipe's lines again
+	return c.counts, errors.Join(err, c.failed)
+}
+
+// collector makes the batches. One that is not full is written all the same when it has waited for
+// long enough, also while the next line is waited for.
+type collector struct {
+	writer
+
+	mu    sync.Mutex
+	batch *batch      // nil until its first line
+	timer *time.Timer // from then on
+}
+
+// read takes lines until the input ends, or ctx does, or a batch could not be written.
+func (c *collector) read(ctx context.Context, d *Decoder, rejected func(*Reject) error) error {
 	for {
 		if err := context.Cause(ctx); err != nil {
-			err = errors.Join(err, finish())
-			return counts, err
+			return err //nolint:wrapcheck // the signal
 		}
 		item, err := d.Next()
 		switch {
+		case errors.Is(err, io.EOF):
+			return nil
 		case err != nil:
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			err = errors.Join(err, finish()) // which counts, so it goes before the return
-			return counts, err
-		case item.Blank:
-			counts.Read++
-			counts.Blank++
-		case item.Reject != nil:
-			counts.Read++
-			counts.Rejected++
-			if observer.Rejected != nil {
-				if err := observer.Rejected(item.Reject); err != nil {
-					err = errors.Join(err, finish())
-					return counts, err
-				}
-			}
-		default:
-			b.add(item)
-			if len(b.lines) >= batchPostings || b.bytes >= batchBytes {
-				if err := w.start(b); err != nil {
-					err = errors.Join(err, w.settle())
-					return counts, err
-				}
-				b = newBatch()
+			return err
+		case !c.take(item):
+			return nil // what has failed is known
+		case item.Reject != nil && rejected != nil:
+			if err := rejected(item.Reject); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// take counts a line or puts it in the batch, and says whether to read on.
+func (c *collector) take(item Item) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.failed != nil:
+	case item.Blank:
+		c.counts.Read++
+		c.counts.Blank++
+	case item.Reject != nil:
+		c.counts.Read++
+		c.counts.Rejected++
+	default:
+		if c.batch == nil {
+			b := newBatch()
+			c.batch, c.timer = b, time.AfterFunc(batchWait, func() { c.hasWaited(b) })
+		}
+		c.batch.add(item)
+		if len(c.batch.lines) >= batchPostings || c.batch.bytes >= batchBytes {
+			c.begin()
+		}
+	}
+	return c.failed == nil
+}
+
+// hasWaited writes a batch that is not full, to its end: the next line, which may be long in coming, is
+// not taken if that failed.
+func (c *collector) hasWaited(b *batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.batch == b {
+		c.begin()
+		c.settle()
+	}
+}
+
+// finish writes what is left.
+func (c *collector) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.batch != nil {
+		c.begin()
+	}
+	c.settle()
+}
+
+// begin has the batch written; the next line begins another.
+func (c *collector) begin() {
+	c.timer.Stop()
+	c.start(c.batch)
+	c.batch = nil
 }
 
 // writer writes batches, several at once, while the next is collected.
@@ -164,7 +218,8 @@ type writer struct {
 	write    func(*batch) (Counts, error)
 	atOnce   int
 	pending  []writing // the oldest first
-	counts   *Counts
+	failed   error     // of batches; no other is begun then
+	counts   Counts
 	progress func(Counts)
 }
 
@@ -183,44 +238,40 @@ type outcome struct {
 // start begins to write b once there is room for it, and once no posting in it is being written in
 // another batch: what comes of a posting's versions depends on their order. After an error of a
 // batch before it does not.
-func (w *writer) start(b *batch) error {
+func (w *writer) start(b *batch) {
 	for len(w.pending) == w.atOnce || slices.ContainsFunc(w.pending, func(other writing) bool { return other.batch.shares(b) }) {
-		if err := w.settleOldest(); err != nil {
-			return err
-		}
+		w.settleOldest()
 	}
-	if len(b.postings) > 0 {
-		done := make(chan outcome, 1)
-		w.pending = append(w.pending, writing{b, done})
-		go func() {
-			counts, err := w.write(b)
-			done <- outcome{counts, err}
-		}()
+	if w.failed != nil {
+		return
 	}
-	return nil
+	done := make(chan outcome, 1)
+	w.pending = append(w.pending, writing{b, done})
+	go func() {
+		counts, err := w.write(b)
+		done <- outcome{counts, err}
+	}()
 }
 
 // settle waits until nothing is being written any more.
-func (w *writer) settle() error {
-	var failed error
+func (w *writer) settle() {
 	for len(w.pending) > 0 {
-		failed = errors.Join(failed, w.settleOldest())
+		w.settleOldest()
 	}
-	return failed
 }
 
 // settleOldest waits until the batch that was begun first is written, and says how far all got.
-func (w *writer) settleOldest() error {
+func (w *writer) settleOldest() {
 	written := <-w.pending[0].done
 	w.pending = slices.Delete(w.pending, 0, 1)
 	if written.err != nil {
-		return written.err
+		w.failed = errors.Join(w.failed, written.err)
+		return
 	}
-	*w.counts = w.counts.Add(written.counts)
+	w.counts = w.counts.Add(written.counts)
 	if w.progress != nil {
-		w.progress(*w.counts)
+		w.progress(w.counts)
 	}
-	return nil
 }
 
 // interruptGrace is how long the last batch may take to be written after an interruption.

@@ -232,24 +232,6 @@ func TestIngestBatches(t *testing.T) {
 	wantRows(t, pool, "SELECT count(*)::text FROM candidates WHERE cached_at = '2026-11-23 08:02Z'", "1100")
 }
 
-// Lines so long that a batch is full before it has its number of them.
-func TestIngestLongLines(t *testing.T) {
-	t.Parallel()
-	pool := open(t, testdb.New(t).URL)
-	var lines strings.Builder
-	filler := `"ignored":"` + strings.Repeat("x", 3<<20) + `"`
-	for job := range 7 {
-		lines.WriteString(item(fmt.Sprint(job), 1, filler))
-	}
-	batches := 0
-	got, err := posting.Ingest(t.Context(), pool, limits, decoder(strings.NewReader(lines.String())), posting.Observer{
-		Progress: func(posting.Counts) { batches++ },
-	})
-	if want := (posting.Counts{Read: 7, Accepted: 7}); err != nil || got != want || batches != 3 {
-		t.Errorf("%+v in %d batches, %v; want %+v in 3", got, batches, err, want)
-	}
-}
-
 func TestIngestRejected(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testdb.New(t).URL)

@@ -172,6 +172,29 @@ func TestNormalForm(t *testing.T) {
 	f.wantCount(5, "candidates")
 }
 
+// TestTrickle: what a scanner has written is in the cache soon, however long it writes on.
+func TestTrickle(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	c := f.call("ingest", "--cached-at", "now", "-").json()
+	var end *os.File
+	c.input, end = pipe(t)
+	p := c.start(t)
+	for i, lines := range []string{line("1") + "\n" + line("2") + "\nbad\n", line("1", seen(-time.Second)) + "\n"} {
+		if _, err := end.WriteString(lines); err != nil {
+			t.Fatal(err)
+		}
+		f.await("the lines are written", "(SELECT count(*) + coalesce(sum(refreshes), 0) FROM postings) = 2 + $1", i)
+	}
+	if err := end.Close(); err != nil {
+		t.Fatal(err)
+	}
+	report := decode[ingestReport](t, p.wait().want(t, 3))
+	if want := (counts{Read: 4, Accepted: 2, Updated: 1, Rejected: 1}); report.counts != want {
+		t.Errorf("got %+v, want %+v", report.counts, want)
+	}
+}
+
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
