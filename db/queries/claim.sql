@@ -171,18 +171,24 @@ LEFT JOIN LATERAL (
 ) AS past ON true;
 
 -- name: PostingContents :many
--- What only the operator's own policy looks at, of postings that nothing else stands against.
+-- What only the operator's own policy looks at, of postings that nothing else stands against. Of what is too
+-- long for an expression (pkg/policy) so much that this can be told: a batch must fit into a pod, whatever
+-- scanners write.
 SELECT
     k.marketplace::text AS marketplace,
     k.job_id::text AS job_id,
-    p.title,
-    coalesce(p.url, '')::text AS url,
+    left(p.title, 10001)::text AS title,
+    coalesce(left(p.url, 10001), '')::text AS url,
     coalesce(p.pricing, '')::text AS pricing,
-    p.skills,
+    ARRAY(
+        SELECT left(s.skill, 251)
+        FROM unnest(p.skills[1:251]) WITH ORDINALITY AS s(skill, number)
+        ORDER BY s.number
+    )::text[] AS skills,
     p.posted_at,
     p.deadline,
     p.bid_period_days,
-    (CASE WHEN @with_description::boolean THEN p.description ELSE '' END)::text AS description
+    (CASE WHEN @with_description::boolean THEN left(p.description, 100001) ELSE '' END)::text AS description
 FROM (
     SELECT unnest(@marketplaces::text[]) AS marketplace, unnest(@job_ids::text[]) AS job_id
 ) AS k

@@ -564,14 +564,18 @@ const PostingContents = `-- name: PostingContents :many
 SELECT
     k.marketplace::text AS marketplace,
     k.job_id::text AS job_id,
-    p.title,
-    coalesce(p.url, '')::text AS url,
+    left(p.title, 10001)::text AS title,
+    coalesce(left(p.url, 10001), '')::text AS url,
     coalesce(p.pricing, '')::text AS pricing,
-    p.skills,
+    ARRAY(
+        SELECT left(s.skill, 251)
+        FROM unnest(p.skills[1:251]) WITH ORDINALITY AS s(skill, number)
+        ORDER BY s.number
+    )::text[] AS skills,
     p.posted_at,
     p.deadline,
     p.bid_period_days,
-    (CASE WHEN $1::boolean THEN p.description ELSE '' END)::text AS description
+    (CASE WHEN $1::boolean THEN left(p.description, 100001) ELSE '' END)::text AS description
 FROM (
     SELECT unnest($2::text[]) AS marketplace, unnest($3::text[]) AS job_id
 ) AS k
@@ -595,7 +599,9 @@ type PostingContentsRow struct {
 	Description   string     `json:"description"`
 }
 
-// What only the operator's own policy looks at, of postings that nothing else stands against.
+// What only the operator's own policy looks at, of postings that nothing else stands against. Of what is too
+// long for an expression (pkg/policy) so much that this can be told: a batch must fit into a pod, whatever
+// scanners write.
 func (q *Queries) PostingContents(ctx context.Context, withDescription bool, marketplaces []string, jobIDs []string) ([]PostingContentsRow, error) {
 	rows, err := q.db.Query(ctx, PostingContents, withDescription, marketplaces, jobIDs)
 	if err != nil {

@@ -1,5 +1,6 @@
 -- What the console shows. Nothing here reads a whole table, however large: what is counted is
--- counted up to a number, and what is searched is searched a window at a time.
+-- counted up to a number, and what is searched is searched a window at a time. Of a text, which may be of
+-- megabytes, a list reads somewhat more than it shows.
 
 -- name: LiveFacts :one
 -- How many bids are live: counted up to a number, and beyond that what the statistics of
@@ -85,7 +86,7 @@ LIMIT @page::integer;
 SELECT
     b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.external_bid_id,
     b.delivery_kind, b.delivery_state, b.review_reason, b.created_at,
-    coalesce(p.title, '')::text AS title
+    coalesce(left(p.title, 600), '')::text AS title
 FROM (
     SELECT * FROM bids AS w
     WHERE w.id < @before_id::uuid AND w.id >= @from_id::uuid
@@ -117,7 +118,7 @@ LIMIT 1 OFFSET (@win::integer);
 SELECT
     b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.external_bid_id,
     b.delivery_kind, b.delivery_state, b.review_reason, b.created_at,
-    coalesce(p.title, '')::text AS title
+    coalesce(left(p.title, 600), '')::text AS title
 FROM (
     SELECT found.*
     FROM (SELECT unnest(@marketplaces::text[]) AS name) AS m
@@ -173,8 +174,11 @@ LIMIT @most;
 SELECT * FROM bid_events WHERE bid_id = @bid_id AND id < @before_id ORDER BY id DESC LIMIT @page::integer;
 
 -- name: WaitingBids :many
--- What waits for a person, the oldest bid first, of a window: so many of those after an id.
-SELECT sqlc.embed(b), coalesce(p.title, '')::text AS title, p.url, coalesce(left(p.description, 600), '')::text AS description
+-- What waits for a person, the oldest bid first, of a window: so many of those after an id. Half an
+-- address would lead elsewhere, so one that is too long is left out.
+SELECT sqlc.embed(b), coalesce(left(p.title, 600), '')::text AS title,
+    coalesce(CASE WHEN octet_length(p.url) <= 10000 THEN p.url END, '')::text AS url,
+    coalesce(left(p.description, 600), '')::text AS description
 FROM (
     SELECT w.id FROM bids AS w
     WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > @after_id::uuid

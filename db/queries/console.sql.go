@@ -119,7 +119,7 @@ const FindBids = `-- name: FindBids :many
 SELECT
     b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.external_bid_id,
     b.delivery_kind, b.delivery_state, b.review_reason, b.created_at,
-    coalesce(p.title, '')::text AS title
+    coalesce(left(p.title, 600), '')::text AS title
 FROM (
     SELECT found.id, found.marketplace, found.account, found.job_id, found.status, found.amount_cents, found.currency, found.external_bid_id, found.delivery_kind, found.delivery_state, found.review_reason, found.created_at
     FROM (SELECT unnest($1::text[]) AS name) AS m
@@ -210,7 +210,8 @@ type LiveFactsRow struct {
 }
 
 // What the console shows. Nothing here reads a whole table, however large: what is counted is
-// counted up to a number, and what is searched is searched a window at a time.
+// counted up to a number, and what is searched is searched a window at a time. Of a text, which may be of
+// megabytes, a list reads somewhat more than it shows.
 // How many bids are live: counted up to a number, and beyond that what the statistics of
 // their index say.
 func (q *Queries) LiveFacts(ctx context.Context, most int32) (LiveFactsRow, error) {
@@ -496,7 +497,7 @@ const SearchBids = `-- name: SearchBids :many
 SELECT
     b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.external_bid_id,
     b.delivery_kind, b.delivery_state, b.review_reason, b.created_at,
-    coalesce(p.title, '')::text AS title
+    coalesce(left(p.title, 600), '')::text AS title
 FROM (
     SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids AS w
     WHERE w.id < $1::uuid AND w.id >= $2::uuid
@@ -609,7 +610,9 @@ func (q *Queries) SearchEnd(ctx context.Context, beforeID uuid.UUID, fromID uuid
 }
 
 const WaitingBids = `-- name: WaitingBids :many
-SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, coalesce(p.title, '')::text AS title, p.url, coalesce(left(p.description, 600), '')::text AS description
+SELECT b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, coalesce(left(p.title, 600), '')::text AS title,
+    coalesce(CASE WHEN octet_length(p.url) <= 10000 THEN p.url END, '')::text AS url,
+    coalesce(left(p.description, 600), '')::text AS description
 FROM (
     SELECT w.id FROM bids AS w
     WHERE w.delivery_state IN ('review', 'awaiting_approval') AND w.id > $1::uuid
@@ -635,13 +638,14 @@ type WaitingBidsParams struct {
 }
 
 type WaitingBidsRow struct {
-	Bid         Bid     `json:"bid"`
-	Title       string  `json:"title"`
-	URL         *string `json:"url"`
-	Description string  `json:"description"`
+	Bid         Bid    `json:"bid"`
+	Title       string `json:"title"`
+	URL         string `json:"url"`
+	Description string `json:"description"`
 }
 
-// What waits for a person, the oldest bid first, of a window: so many of those after an id.
+// What waits for a person, the oldest bid first, of a window: so many of those after an id. Half an
+// address would lead elsewhere, so one that is too long is left out.
 func (q *Queries) WaitingBids(ctx context.Context, arg WaitingBidsParams) ([]WaitingBidsRow, error) {
 	rows, err := q.db.Query(ctx, WaitingBids,
 		arg.AfterID,

@@ -120,6 +120,17 @@ func mutants() []mutant {
 
 		{queries.PostingContents, "CASE WHEN $1::boolean THEN", "CASE WHEN $1::boolean OR true THEN", scenarioContent},
 		{queries.PostingContents, "CASE WHEN $1::boolean THEN", "CASE WHEN $1::boolean AND false THEN", scenarioContent},
+		{queries.PostingContents, "left(p.title, 10001)", "left(p.title, 10000)", scenarioContent},
+		{queries.PostingContents, "left(p.title, 10001)", "p.title", scenarioContent},
+		{queries.PostingContents, "left(p.url, 10001)", "left(p.url, 10000)", scenarioContent},
+		{queries.PostingContents, "left(p.url, 10001)", "p.url", scenarioContent},
+		{queries.PostingContents, "left(p.description, 100001)", "left(p.description, 100000)", scenarioContent},
+		{queries.PostingContents, "left(p.description, 100001)", "p.description", scenarioContent},
+		{queries.PostingContents, "left(s.skill, 251)", "left(s.skill, 250)", scenarioContent},
+		{queries.PostingContents, "left(s.skill, 251)", "s.skill", scenarioContent},
+		{queries.PostingContents, "p.skills[1:251]", "p.skills[1:250]", scenarioContent},
+		{queries.PostingContents, "p.skills[1:251]", "p.skills", scenarioContent},
+		{queries.PostingContents, "ORDER BY s.number", "ORDER BY s.number DESC", scenarioContent},
 		without(queries.PostingContents, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", "postings.marketplace = k.marketplace AND ", scenarioContent),
 		without(queries.PostingContents, "postings.marketplace = k.marketplace AND postings.job_id = k.job_id", " AND postings.job_id = k.job_id", scenarioContent),
 

@@ -3,6 +3,7 @@ package bidding
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,6 +174,32 @@ func TestPolicyInClaim(t *testing.T) {
 	want(t, "by hand, refused", verdict(attempt(t, c, job("bad"), AttemptOptions{AmountCents: cents(123)})), "ineligible policy")
 }
 
+// TestPolicyOfLongContent: an expression has no answer on a text that is too long, and on the longest one
+// that is not it has.
+func TestPolicyOfLongContent(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ eligible, longest, longer string }{
+		{`posting.title.endsWith("x")`, "title = repeat('x', 10000)", "title = repeat('x', 10001)"},
+		{`posting.title.endsWith("é")`, "title = repeat('é', 5000)", "title = repeat('é', 5001)"},
+		{`posting.url.endsWith("x")`, "url = repeat('x', 10000)", "url = repeat('x', 20000)"},
+		{`posting.description.endsWith("x")`, "description = repeat('x', 100000)", "description = repeat('x', 200000)"},
+		{`size(posting.skills) == 250`, "skills = array_fill('x'::text, '{250}')", "skills = array_fill('x'::text, '{251}')"},
+		{`size(posting.skills) == 1`, "skills = ARRAY[repeat('x', 250)]", "skills = ARRAY[repeat('x', 500)]"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.eligible, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.cache(t, noon(), job("1"), job("2"))
+			f.exec(t, "UPDATE postings SET "+tt.longest+" WHERE job_id = '1'")
+			f.exec(t, "UPDATE postings SET "+tt.longer+" WHERE job_id = '2'")
+			f.rules.Reads = policy.Reads{Content: true, Description: true}
+			f.rules.Policy = Budget{Expressions: expressions(t, tt.eligible, "")}.Decide
+			want(t, "outcomes", verdicts(pass(t, f.claimer(at(noon())), PassOptions{})), []string{"claimed", "ineligible policy_error"})
+		})
+	}
+}
+
 // TestPolicyOfAFile: a dry run's policy sees the newer content of the file, whole.
 func TestPolicyOfAFile(t *testing.T) {
 	t.Parallel()
@@ -198,10 +225,17 @@ func TestContent(t *testing.T) {
 
 func scenarioContent(t *testing.T, f *fixture) error {
 	t.Helper()
-	keys := []posting.Key{{Marketplace: "guru", JobID: "1"}, {Marketplace: "guru", JobID: "2"}, {Marketplace: "upwork", JobID: "1"}}
+	long := posting.Key{Marketplace: "upwork", JobID: "long"}
+	keys := []posting.Key{{Marketplace: "guru", JobID: "1"}, {Marketplace: "guru", JobID: "2"}, {Marketplace: "upwork", JobID: "1"}, long}
 	f.cache(t, noon(), keys...)
 	f.exec(t, `UPDATE postings SET title = marketplace || job_id, url = 'https://' || job_id, currency = 'EUR', pricing = 'fixed',
 		skills = ARRAY[job_id, 'go'], posted_at = $1, deadline = $2, bid_period_days = 9, description = 'of ' || marketplace || job_id`, noon(), noon().Add(time.Hour))
+	f.exec(t, `UPDATE postings SET title = repeat('é', 20000), url = repeat('u', 20000), description = repeat('d', 200000),
+		skills = ARRAY(SELECT n || repeat('s', 300) FROM generate_series(1, 300) AS n) WHERE job_id = 'long'`)
+	var skills []string // no more than shows that all is too long
+	for n := range 251 {
+		skills = append(skills, (strconv.Itoa(n+1) + strings.Repeat("s", 300))[:251])
+	}
 	var errs []error
 	for _, reads := range []policy.Reads{{}, {Content: true}, {Content: true, Description: true}} {
 		seen := map[posting.Key]posting.Posting{}
@@ -222,6 +256,12 @@ func scenarioContent(t *testing.T, f *fixture) error {
 			}
 			if reads.Description {
 				p.Description = "of " + key.Marketplace + key.JobID
+			}
+			if reads.Content && key == long {
+				p.Title, p.URL, p.Skills = strings.Repeat("é", 10001), strings.Repeat("u", 10001), skills
+			}
+			if reads.Description && key == long {
+				p.Description = strings.Repeat("d", 100001)
 			}
 			wanted[key] = p
 		}

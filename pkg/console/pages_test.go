@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/console"
 )
 
@@ -202,6 +203,32 @@ func TestReviewList(t *testing.T) {
 	}
 	if got := ids(b.page("/review?state=awaiting_approval&marketplace=upwork")); len(got) != 0 {
 		t.Errorf("listed are %v", got)
+	}
+}
+
+// TestLongTexts: a list reads no more of a text than it may show, but looks at all of it.
+func TestLongTexts(t *testing.T) {
+	t.Parallel()
+	w := setupPages(t)
+	bid := w.Bid(inReview, "upwork", "1")
+	q := queries.New(w.Pool)
+	for _, tt := range []struct{ address, link string }{
+		{"https://example.com/" + strings.Repeat("x", 9980), "https://example.com/" + strings.Repeat("x", 9980)},
+		{"https://example.com/" + strings.Repeat("x", 9981), ""},
+	} {
+		w.Exec("UPDATE postings SET title = repeat('x', 20000) || ' needle', url = $1, description = repeat('x', 20000)", tt.address)
+		searched, err := q.SearchBids(t.Context(), queries.SearchBidsParams{BeforeID: uuid.Max, Win: 10, Page: 10, Sought: "needle"})
+		if err != nil || len(searched) != 1 || len(searched[0].Title) != 600 {
+			t.Errorf("searched: %+v, %v", searched, err)
+		}
+		found, err := q.FindBids(t.Context(), []string{"upwork"}, "1", 10)
+		if err != nil || len(found) != 1 || len(found[0].Title) != 600 {
+			t.Errorf("found: %+v, %v", found, err)
+		}
+		waiting, err := q.WaitingBids(t.Context(), queries.WaitingBidsParams{Win: 10, Page: 10})
+		if err != nil || len(waiting) != 1 || waiting[0].Bid.ID != bid.ID || len(waiting[0].Title) != 600 || len(waiting[0].Description) != 600 || waiting[0].URL != tt.link {
+			t.Errorf("waiting: %+v, %v", waiting, err)
+		}
 	}
 }
 

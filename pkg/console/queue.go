@@ -123,13 +123,13 @@ func (v *reading) waitingBid(r *http.Request, row queries.WaitingBidsRow, back s
 	b := row.Bid
 	item := waitingBid{
 		Link: "/bids/" + b.ID.String(), PostingLink: postingLink(b.Marketplace, b.JobID), Marketplace: b.Marketplace, JobID: b.JobID,
-		Title: row.Title, URL: external(row.URL), Description: row.Description, Amount: money(b.AmountCents, b.Currency),
+		Title: row.Title, URL: external(&row.URL), Description: row.Description, Amount: money(b.AmountCents, b.Currency),
 		Proposal: clip(orEmpty(b.Proposal), maxProposal), LastError: clip(orEmpty(b.LastError), maxDetail), Attempts: b.DeliveryAttempts,
 		Waiting: v.waitingFor(b), Decisions: v.decisionsOn(r, b, back),
 	}
 	item.Host = hostOf(item.URL)
 	if item.URL == "" {
-		item.BadURL = orEmpty(row.URL)
+		item.BadURL = row.URL
 	}
 	if b.DeliveryKind != nil && b.DeliveryState != nil {
 		item.Owes, item.State = owing(*b.DeliveryKind, *b.DeliveryState), *b.DeliveryState
