@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -88,5 +89,20 @@ func TestQuietRun(t *testing.T) {
 	}
 	if at := updated(); at.Before(last) {
 		t.Errorf("what it says goes back from %s to %s", last, at)
+	}
+}
+
+// TestEndIsNotRecorded: a run whose end cannot be written has ended all the same, and not before it began.
+func TestEndIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	close(ended)
+	r := &recorder{
+		id: uuid.Must(uuid.NewV7()), kind: "run", pool: testdb.New(t).Pool(t), log: slog.New(slog.DiscardHandler),
+		startedAt: now, began: time.Now(), stop: func() {}, stopped: ended,
+	}
+	at, err := r.finish(t.Context(), 0) // its row is not there
+	if err == nil || at.Before(now) || at.After(now.Add(time.Minute)) {
+		t.Errorf("ended at %s, started at %s: %v", at, now, err)
 	}
 }
