@@ -43,10 +43,13 @@ func TestTooManyRequests(t *testing.T) {
 			if name == "at a gap" {
 				gap = time.Millisecond
 			}
-			for range 2 { // the second as another pod
+			for pod := range 2 {
 				pass(t, w.Engine(script, withGap(script, gap)), 1)
 				if got := script.Calls(); got != tt.calls {
 					t.Fatalf("calls %q, want %q", got, tt.calls)
+				}
+				if leased := deliverytest.Value[int](w, "SELECT count(*) FROM bids WHERE lease_token > 0"); pod == 0 && leased != 1 {
+					t.Errorf("%d were leased, to be given back", leased)
 				}
 			}
 			for _, bid := range bids {
@@ -132,6 +135,30 @@ func TestSilence(t *testing.T) {
 				t.Errorf("%d were left alone, of %d", untouched, bids)
 			}
 		})
+	}
+}
+
+// TestSilenceIsShared: a worker that comes from another account later does not call it either.
+func TestSilenceIsShared(t *testing.T) {
+	t.Parallel()
+	w := deliverytest.New(t)
+	silent, other := deliverytest.NewScript(marketplace.IdempotencyKey), deliverytest.NewScript(marketplace.IdempotencyKey)
+	silent.Placed = marketplace.Result{Kind: marketplace.Ambiguous}
+	for range 7 {
+		w.Bid("", "a-silent")
+	}
+	last := w.Bid("", "other")
+	other.During = func(string) {
+		deliverytest.Eventually(t, "the first worker has given up", func() bool {
+			return deliverytest.Value[int](w, "SELECT count(*) FROM bids WHERE place_posts = 1 AND delivery_state = 'pending'") == 5
+		})
+	}
+	clients := map[string]marketplace.Client{"a-silent": silent, "other": other}
+	pass(t, w.EngineOf(w.Pool, deliverytest.Options(func(name string) (delivery.Account, error) {
+		return delivery.Account{Client: clients[name], Settle: deliverytest.Settle}, nil
+	})), 2)
+	if got := len(silent.Bids()); got != 5 || w.Row(last.ID).SubmittedAt == nil {
+		t.Errorf("%d calls, want 5; the other: %s", got, w.State(last.ID))
 	}
 }
 
