@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db"
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/embedded"
@@ -373,7 +374,7 @@ func (s *session) rules() bidding.Rules {
 			return m.Eligible, m.Amount
 		},
 		SwitchedOff:   func(marketplace string) bool { return of(marketplace).Handler == config.HandlerNone },
-		NeedsApproval: func(marketplace string) bool { return of(marketplace).Approval == config.ApprovalRequired },
+		NeedsApproval: func(marketplace string) bool { return of(marketplace).NeedsApproval() },
 	}
 	return bidding.Rules{
 		PostingTTL: s.PostingTTL, RebidWindow: s.RebidWindow, Reads: s.Reads(),
@@ -397,4 +398,13 @@ func refuseDryRun(c config.Config, command string) error {
 		return usageError{errors.New(command + " cannot be simulated: run it without --dry-run (BIDDER_DRY_RUN)")}
 	}
 	return nil
+}
+
+// now reads the database's clock.
+func (s *session) now(ctx context.Context) (time.Time, error) {
+	now, err := queries.New(s.pool).Now(ctx)
+	if err != nil {
+		return now, fmt.Errorf("read the database's clock: %w", err)
+	}
+	return now, nil
 }

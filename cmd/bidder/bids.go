@@ -319,9 +319,9 @@ func (a *app) rehearseEnding(ctx context.Context, s *session, id uuid.UUID, to s
 	if err != nil {
 		return err
 	}
-	now, err := queries.New(s.pool).Now(ctx)
+	now, err := s.now(ctx)
 	if err != nil {
-		return fmt.Errorf("read the database's clock: %w", err)
+		return err
 	}
 	if err := s.refuseEnding(b, to, now); err != nil {
 		return err

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db"
-	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
@@ -200,9 +199,9 @@ func (in *input) close(err *error) {
 func (a *app) read(ctx context.Context, s *session, in *input) (ingestReport, map[posting.Key]posting.Posting, error) {
 	report := ingestReport{Rejects: []*posting.Reject{}, Notes: map[string]int{}}
 	fresh := map[posting.Key]posting.Posting{}
-	now, err := queries.New(s.pool).Now(ctx)
+	now, err := s.now(ctx)
 	if err != nil {
-		return report, nil, fmt.Errorf("read the database's clock: %w", err)
+		return report, nil, err
 	}
 	options := in.options(now, s.DefaultCurrency)
 	for i, name := range in.names {

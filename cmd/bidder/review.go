@@ -211,7 +211,7 @@ func advice(item reviewItem) []string {
 		return strings.TrimSpace("bidder " + command + " " + item.Bid.ID.String() + " " + arguments)
 	}
 	switch {
-	case item.Reason == review.ReasonApproval:
+	case item.Reason == delivery.ReasonApproval:
 		return []string{do("review approve", ""), "or: " + do("withdraw", "--reason TEXT")}
 	case item.Kind == delivery.Place && item.Bid.ExternalBidID != nil:
 		return []string{
@@ -303,9 +303,9 @@ func (a *app) decide(cmd *cobra.Command, bidID, by string, decision review.Decis
 	return a.onBid(cmd, bidID, func(ctx context.Context, s *session, b queries.Bid) error {
 		desk := s.desk()
 		if s.DryRun {
-			now, err := queries.New(s.pool).Now(ctx)
+			now, err := s.now(ctx)
 			if err != nil {
-				return fmt.Errorf("read the database's clock: %w", err)
+				return err
 			}
 			if err := desk.Check(b, decision, now); err != nil {
 				return forPerson(err)

@@ -232,9 +232,9 @@ func (s *session) since(ctx context.Context, text string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, usageError{fmt.Errorf("--since is neither an RFC 3339 time nor an age: %w", err)}
 	}
-	now, err := queries.New(s.pool).Now(ctx)
+	now, err := s.now(ctx)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
+		return time.Time{}, err
 	}
 	return now.Add(-age), nil
 }

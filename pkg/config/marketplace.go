@@ -228,6 +228,9 @@ func (l *loader) checkLease(m Marketplace, of string) {
 	}
 }
 
+// NeedsApproval says whether a person has to agree before a bid is sent.
+func (m *Marketplace) NeedsApproval() bool { return m.Approval == ApprovalRequired }
+
 // Gap is the shortest time between two calls of an account that Rate allows; 0 is no limit.
 func (m *Marketplace) Gap() time.Duration {
 	if m.Rate <= 0 {

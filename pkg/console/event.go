@@ -10,7 +10,6 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
-	"github.com/arbitrageai/bidder/pkg/review"
 )
 
 // maxDetail bounds a value in the history, in characters.
@@ -107,7 +106,7 @@ func headline(kind, result, as, to string) (text, tone string) {
 // explain says why a bid waits for a person, and what that person can do.
 func explain(reason string, b queries.Bid) (text, advice string) {
 	text = map[string]string{
-		review.ReasonApproval:             "It is sent only when somebody has approved it.",
+		delivery.ReasonApproval:           "It is sent only when somebody has approved it.",
 		delivery.ReasonNoAPI:              "This marketplace has no way for programs: a person does it.",
 		delivery.ReasonStale:              "When it was to be sent, the posting was no longer fresh, or past its deadline.",
 		delivery.ReasonUnresolved:         "It was sent, the answer proved nothing, and no look-up has found it.",
@@ -128,7 +127,7 @@ func explain(reason string, b queries.Bid) (text, advice string) {
 	}
 	withdrawing := b.DeliveryKind != nil && *b.DeliveryKind == delivery.Withdraw
 	switch {
-	case reason == review.ReasonApproval:
+	case reason == delivery.ReasonApproval:
 		advice = "Approve it, or withdraw it."
 	case withdrawing:
 		advice = "Take it back at the marketplace by hand, then resolve it as withdrawn, or as what became of it."

@@ -119,7 +119,7 @@ type draining struct {
 // else would wait for its deadlines.
 func (d *draining) isOver() bool { return d.silent.Load() >= silentCalls }
 
-// goesOn says whether the account is owed more calls in this pass after what came of one.
+// goesOn notes what came of a call, and says whether the account is called on in this pass.
 func (d *draining) goesOn(v Verdict) bool {
 	if v.silent {
 		d.silent.Add(1)

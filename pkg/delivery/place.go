@@ -114,12 +114,20 @@ func (l *Lease) FailedCall(r marketplace.Result) Verdict {
 	case marketplace.NeedsHuman:
 		v = Review(humanReason(r))
 	default:
-		v.failed = true
-		if r.Status == http.StatusTooManyRequests {
-			v = v.tooManyRequests(r.After, l.engine.options.RetryBase)
-		}
+		v = l.notDone(v, r)
 	}
 	return v.Because(r)
+}
+
+// notDone is v as a failed attempt; but 429 is none, and is meant for the account: the marketplace counts
+// its calls, not the bid's, and none of them goes out sooner.
+func (l *Lease) notDone(v Verdict, r marketplace.Result) Verdict {
+	v.failed = r.Status != http.StatusTooManyRequests
+	if !v.failed {
+		v.delay = max(r.After, l.engine.options.RetryBase)
+		v.rest = v.delay
+	}
+	return v
 }
 
 func humanReason(r marketplace.Result) string {
@@ -228,10 +236,7 @@ func (l *Lease) judgePost(r marketplace.Result) Verdict {
 			v = Verdict{placed: &placed{externalID: r.ExternalID}, code: "placed"}
 		}
 	case marketplace.NotExecuted:
-		v = Verdict{unsent: true, delay: r.After, failed: true, code: "not_executed"}
-		if r.Status == http.StatusTooManyRequests {
-			v = v.tooManyRequests(r.After, l.engine.options.RetryBase)
-		}
+		v = l.notDone(Verdict{unsent: true, delay: r.After, code: "not_executed"}, r)
 	case marketplace.Permanent:
 		switch {
 		case r.ExternalID != "":

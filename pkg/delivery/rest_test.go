@@ -78,8 +78,8 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
-// TestRestsAddUp: of two rests the one that ends later stands.
-func TestRestsAddUp(t *testing.T) {
+// TestLongerRestStands: of two rests the one that ends later stands.
+func TestLongerRestStands(t *testing.T) {
 	t.Parallel()
 	w := deliverytest.New(t)
 	for _, length := range []time.Duration{time.Minute, time.Hour, time.Second} {

@@ -92,14 +92,6 @@ func (o Options) Backoff(failures int) time.Duration {
 	return gap/2 + rand.N(gap/2+1) //nolint:gosec // jitter
 }
 
-// tooManyRequests is the verdict on a call that was answered with 429. The marketplace counts the
-// account's calls, not the bid's: none of them goes out sooner.
-func (v Verdict) tooManyRequests(after, least time.Duration) Verdict {
-	v.failed, v.delay = false, max(after, least)
-	v.rest = v.delay
-	return v
-}
-
 // lookUpTimes are when an unanswered POST is looked for, after it was armed; the last is
 // the marketplace's settle time.
 var lookUpTimes = []time.Duration{2 * time.Second, 7 * time.Second, 22 * time.Second, 82 * time.Second} //nolint:gochecknoglobals // a constant

@@ -17,6 +17,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
 )
 
@@ -25,9 +26,6 @@ const (
 	AwaitingApproval = "awaiting_approval"
 	InReview         = "review"
 )
-
-// ReasonApproval is the reason of bids that wait to be approved; those in review carry theirs.
-const ReasonApproval = "approval"
 
 var (
 	// ErrNoName means that a decision does not say whose it is.
@@ -98,7 +96,7 @@ func Waits(b queries.Bid) bool {
 func Reason(b queries.Bid) (reason string, since time.Time) {
 	switch {
 	case b.DeliveryState == nil || *b.DeliveryState != InReview:
-		return ReasonApproval, b.CreatedAt
+		return delivery.ReasonApproval, b.CreatedAt // those in review carry theirs
 	case b.ReviewReason == nil:
 		reason = "-"
 	default:
