@@ -11,16 +11,18 @@ import (
 //
 // A pass begins with a few, or its part of them beside others, and doubles them until that brings too little.
 // Transactions beyond those that a server has processors for, and disks to wait for, make each other slower
-// (docs/performance.md), and how many that are no server can be asked.
+// (docs/performance.md), and how many that are no server can be asked. Now and then it tries again whether more
+// are better, and whether half of them do as well: what else the machine does can have made any trial look good.
 type pace struct {
-	most    int // workers
-	workers int // at once, from now on
-	fewer   int // they were before, and made rate postings a second; 0 unless this is a trial
-	rate    float64
-	phase   phase
-	since   time.Time // it is in that phase
-	from    progress
-	rest    time.Duration // between two trials
+	least, most int // workers
+	workers     int // at once, from now on
+	before      int // they were before, and made rate postings a second; 0 unless this is a trial
+	rate        float64
+	fewer       bool // this trial, or the next, is of fewer
+	phase       phase
+	since       time.Time // it is in that phase
+	from        progress
+	rest        time.Duration // between two trials
 }
 
 // progress is what the workers of a pass have brought to an outcome.
@@ -37,7 +39,7 @@ const (
 const (
 	// few is how many workers a pass begins with, if it may have as many.
 	few = 4
-	// clearly is how much faster twice the workers must be.
+	// clearly is how much faster more workers must be than fewer.
 	clearly = 1.08
 	// glance and stare are the shortest and the longest time for a phase that waits for batches.
 	glance, stare = 50 * time.Millisecond, 500 * time.Millisecond
@@ -51,15 +53,16 @@ const (
 // newPace is the pace, from now on, of a pass that may have at most so many workers, and is at work beside others.
 // Together they begin with a few, and each with one at least.
 func newPace(most int, others int64, now time.Time, done progress) pace {
-	p := pace{most: most, workers: min(most, max(few/int(others+1), 1)), since: now, from: done, rest: rest}
+	least := min(most, max(few/int(others+1), 1))
+	p := pace{least: least, most: most, workers: least, since: now, from: done, rest: rest}
 	if others > 0 {
 		p.phase, p.rest = resting, longRest
 	}
 	return p
 }
 
-// isUp says that there will never be other workers: all that may work do, and more than that are not tried.
-func (p *pace) isUp() bool { return p.workers == p.most && p.fewer == 0 }
+// isFixed says that there will never be more workers, nor fewer.
+func (p *pace) isFixed() bool { return p.least == p.most }
 
 // pause is how long there is nothing to look at.
 func (p *pace) pause(now time.Time) time.Duration {
@@ -79,7 +82,7 @@ func (p *pace) next(now time.Time, done progress) int {
 		p.enter(measuring, now, done)
 	case p.phase == measuring && (elapsed >= stare || elapsed >= glance && batches >= sample):
 		p.judge(float64(done.postings-p.from.postings) / elapsed.Seconds())
-		if p.fewer > 0 {
+		if p.before > 0 {
 			p.enter(settling, now, done)
 		} else {
 			p.enter(resting, now, done)
@@ -92,16 +95,30 @@ func (p *pace) enter(phase phase, now time.Time, done progress) {
 	p.phase, p.since, p.from = phase, now, done
 }
 
-// judge ends a trial whose workers make rate postings a second, and may begin the next.
+// judge ends a trial whose workers make rate postings a second. What has proved good is tried further in the same
+// direction, and after a rest the other one is.
 func (p *pace) judge(rate float64) {
-	switch {
-	case p.fewer > 0 && rate < clearly*p.rate:
-		p.workers, p.fewer = p.fewer, 0
-	case p.workers == p.most:
-		p.fewer = 0
-	default:
-		p.fewer, p.rate, p.workers = p.workers, rate, min(2*p.workers, p.most)
+	next := min(2*p.workers, p.most)
+	if p.fewer {
+		next = max(p.workers/2, p.least)
 	}
+	switch {
+	case p.before > 0 && !p.isBetter(rate):
+		p.workers, p.before, p.fewer = p.before, 0, !p.fewer
+	case next == p.workers:
+		p.before, p.fewer = 0, !p.fewer
+	default:
+		p.before, p.rate, p.workers = p.workers, rate, next
+	}
+}
+
+// isBetter says whether the workers of a trial, who make rate postings a second, are kept: more for being clearly
+// faster, and fewer where those before are not.
+func (p *pace) isBetter(rate float64) bool {
+	if p.fewer {
+		return p.rate < clearly*rate
+	}
+	return rate >= clearly*p.rate
 }
 
 // keepPace lets as many workers work as make the pass faster, and at most so many, until they are done. hire
@@ -112,7 +129,7 @@ func (c *Claimer) keepPace(ctx context.Context, p *passing, most int, hire func(
 		if p.allow(pace.workers) {
 			hire()
 		}
-		over = pace.isUp() || p.waits(pace.pause(time.Now()))
+		over = pace.isFixed() || p.waits(pace.pause(time.Now()))
 		pace.next(time.Now(), p.made())
 	}
 	return err

@@ -16,8 +16,8 @@ import (
 	"github.com/arbitrageai/bidder/pkg/posting"
 )
 
-// TestPace: workers are doubled for as long as that makes the pass clearly faster, now and then anew; beside
-// other runs later and less often.
+// TestPace: workers are doubled for as long as that makes the pass clearly faster, and halved where that makes it
+// no slower, now and then anew; beside other runs later and less often.
 func TestPace(t *testing.T) {
 	t.Parallel()
 	upTo := func(n int) func(int, time.Duration) int { // so many workers do 20 batches a second each, more do not help
@@ -30,20 +30,26 @@ func TestPace(t *testing.T) {
 		speed  func(workers int, after time.Duration) int // in batches a second
 		want   []int                                      // workers, as they change
 	}{
-		{name: "more would help, and there are no more", most: 20, speed: upTo(100), want: []int{4, 8, 16, 20}},
+		{name: "more would help, and there are no more", most: 20, speed: upTo(100), want: []int{4, 8, 16, 20, 10, 20, 10, 20}},
 		{name: "more do not help", most: 64, speed: upTo(4), want: []int{4, 8, 4, 8, 4, 8, 4}},
 		{name: "more help a little", most: 64, speed: func(workers int, _ time.Duration) int { return 100 + workers }, want: []int{4, 8, 4, 8, 4, 8, 4}},
-		{name: "up to some", most: 64, speed: upTo(20), want: []int{4, 8, 16, 32, 64, 32, 64, 32}},
-		{name: "all wait", most: 20, speed: func(int, time.Duration) int { return 0 }, want: []int{4, 8, 16, 20}},
+		{name: "up to some", most: 64, speed: upTo(20), want: []int{4, 8, 16, 32, 64, 32, 16, 32, 64, 32, 16, 32}},
+		{name: "all wait", most: 20, speed: func(int, time.Duration) int { return 0 }, want: []int{4, 8, 16, 20, 10, 20}},
+		{name: "they seemed to help", most: 64, speed: func(workers int, after time.Duration) int {
+			if after < time.Second {
+				return 20 * min(workers, 32)
+			}
+			return 100
+		}, want: []int{4, 8, 16, 32, 64, 32, 16, 8, 4, 8, 4, 8, 4}},
 		{name: "later they help", most: 16, speed: func(workers int, after time.Duration) int {
 			if after < 2*time.Second {
 				return 100
 			}
 			return 20 * workers
-		}, want: []int{4, 8, 4, 8, 16}},
+		}, want: []int{4, 8, 4, 8, 16, 8, 16, 8, 16}},
 		{name: "fewer are wanted", most: 2, speed: upTo(100), want: []int{2}},
-		{name: "beside another run", most: 4, others: 1, speed: upTo(100), want: []int{2, 4}},
-		{name: "beside others", most: 4, others: 7, speed: upTo(100), want: []int{1, 2, 4}},
+		{name: "beside another run", most: 4, others: 1, speed: upTo(100), want: []int{2, 4, 2, 4}},
+		{name: "beside others", most: 4, others: 7, speed: upTo(100), want: []int{1, 2, 4, 2, 4}},
 		{name: "beside others more do not help", most: 4, others: 2, speed: upTo(1), want: []int{1, 2, 1, 2, 1}},
 	}
 	for _, tt := range tests {
@@ -52,12 +58,12 @@ func TestPace(t *testing.T) {
 			p := newPace(tt.most, tt.others, noon(), progress{})
 			got, done := []int{p.workers}, 0.
 			var changed, tick time.Duration
-			for after := p.pause(noon()); len(got) < len(tt.want)+1 && after < 20*time.Second; after += tick {
+			for after := p.pause(noon()); len(got) < len(tt.want)+1 && after < time.Minute; after += tick {
 				done += float64(tt.speed(p.workers, after)) * max(tick, glance/5).Seconds()
 				now := noon().Add(after)
 				if n := p.next(now, progress{int(done), int(64 * done)}); n != got[len(got)-1] {
 					got = append(got, n)
-					if tt.others > 0 && n == 2*tt.want[0] {
+					if tt.others > 0 && len(got) == 2 {
 						want(t, "whether five seconds went by before", after-changed >= 5*time.Second, true)
 					}
 					changed = after
@@ -65,12 +71,7 @@ func TestPace(t *testing.T) {
 				tick = p.pause(now)
 			}
 			want(t, "workers", got[:min(len(got), len(tt.want))], tt.want)
-			if last := tt.want[len(tt.want)-1]; last == tt.most {
-				want(t, "workers in the end", p.workers, last)
-				want(t, "whether that is for good", p.isUp(), true)
-			} else {
-				want(t, "whether that is for good", p.isUp(), false)
-			}
+			want(t, "whether that is for good", p.isFixed(), tt.want[0] == tt.most)
 		})
 	}
 }
