@@ -85,6 +85,8 @@ func particular(argument any) {
 		p.Kind = "run"
 	case *queries.UpsertPostingsParams:
 		p.Currencies, p.Pricings = []string{"USD", "EUR"}, []string{"", "fixed"}
+	case *queries.InsertPostingsParams:
+		p.Currencies, p.Pricings = []string{"USD", "EUR"}, []string{"", "fixed"}
 	case *queries.HearCallbackParams:
 		p.Marketplace, p.WebhookID = "upwork", "msg-2"
 	case *queries.LockSpendingParams:

@@ -97,7 +97,88 @@ func (q *Queries) CachedPostings(ctx context.Context, marketplace string, jobIDs
 	return items, nil
 }
 
-const UpsertPostings = `-- name: UpsertPostings :many
+const InsertPostings = `-- name: InsertPostings :exec
+WITH written AS (
+    INSERT INTO postings (
+        marketplace, job_id, cached_at, title, description, url,
+        budget_min_cents, budget_max_cents, currency, pricing, skills, posted_at, deadline,
+        bid_amount_cents, bid_period_days, bid_proposal)
+    SELECT
+        a.marketplace, a.job_id, a.cached_at, a.title, a.description, nullif(a.url, ''),
+        nullif(a.budget_min_cents, -1), nullif(a.budget_max_cents, -1), a.currency, nullif(a.pricing, ''),
+        string_to_array(a.skills, U&'\001F'), nullif(a.posted_at, '0001-01-01 00:00Z'), nullif(a.deadline, '0001-01-01 00:00Z'),
+        nullif(a.bid_amount_cents, -1), nullif(a.bid_period_days, -1), nullif(a.bid_proposal, '')
+    FROM (
+        SELECT
+            unnest($1::text[]) AS marketplace,
+            unnest($2::text[]) AS job_id,
+            unnest($3::timestamptz[]) AS cached_at,
+            unnest($4::text[]) AS title,
+            unnest($5::text[]) AS description,
+            unnest($6::text[]) AS url,
+            unnest($7::bigint[]) AS budget_min_cents,
+            unnest($8::bigint[]) AS budget_max_cents,
+            unnest($9::text[]) AS currency,
+            unnest($10::text[]) AS pricing,
+            unnest($11::text[]) AS skills,
+            unnest($12::timestamptz[]) AS posted_at,
+            unnest($13::timestamptz[]) AS deadline,
+            unnest($14::bigint[]) AS bid_amount_cents,
+            unnest($15::integer[]) AS bid_period_days,
+            unnest($16::text[]) AS bid_proposal
+    ) AS a
+    RETURNING marketplace, job_id, cached_at, ctid AS place
+)
+INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+SELECT w.marketplace, w.job_id, w.cached_at, w.place
+FROM written AS w
+ORDER BY w.marketplace, w.job_id
+`
+
+type InsertPostingsParams struct {
+	Marketplaces []string    `json:"marketplaces"`
+	JobIDs       []string    `json:"job_ids"`
+	CachedAts    []time.Time `json:"cached_ats"`
+	Titles       []string    `json:"titles"`
+	Descriptions []string    `json:"descriptions"`
+	URLs         []string    `json:"urls"`
+	BudgetMins   []int64     `json:"budget_mins"`
+	BudgetMaxs   []int64     `json:"budget_maxs"`
+	Currencies   []string    `json:"currencies"`
+	Pricings     []string    `json:"pricings"`
+	Skills       []string    `json:"skills"`
+	PostedAts    []time.Time `json:"posted_ats"`
+	Deadlines    []time.Time `json:"deadlines"`
+	BidAmounts   []int64     `json:"bid_amounts"`
+	BidPeriods   []int32     `json:"bid_periods"`
+	BidProposals []string    `json:"bid_proposals"`
+}
+
+// UpsertPostings for a batch of which the cache knows no posting; fails with unique_violation if it knows one.
+// ON CONFLICT looks into every index twice and locks each row for it: a quarter of what the server does for a batch.
+func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) error {
+	_, err := q.db.Exec(ctx, InsertPostings,
+		arg.Marketplaces,
+		arg.JobIDs,
+		arg.CachedAts,
+		arg.Titles,
+		arg.Descriptions,
+		arg.URLs,
+		arg.BudgetMins,
+		arg.BudgetMaxs,
+		arg.Currencies,
+		arg.Pricings,
+		arg.Skills,
+		arg.PostedAts,
+		arg.Deadlines,
+		arg.BidAmounts,
+		arg.BidPeriods,
+		arg.BidProposals,
+	)
+	return err
+}
+
+const UpsertPostings = `-- name: UpsertPostings :one
 WITH written AS (
     INSERT INTO postings AS p (
         marketplace, job_id, cached_at, title, description, url,
@@ -155,7 +236,9 @@ queued AS (
     ON CONFLICT (marketplace, job_id)
         DO UPDATE SET cached_at = excluded.cached_at, posting = excluded.posting, not_before = excluded.not_before, tries = 0, last_error = NULL
 )
-SELECT written.marketplace, written.job_id, (written.refreshes = 0)::boolean AS is_new
+SELECT
+    count(*) FILTER (WHERE written.refreshes = 0) AS accepted,
+    count(*) FILTER (WHERE written.refreshes > 0) AS updated
 FROM written
 `
 
@@ -179,19 +262,18 @@ type UpsertPostingsParams struct {
 }
 
 type UpsertPostingsRow struct {
-	Marketplace string `json:"marketplace"`
-	JobID       string `json:"job_id"`
-	IsNew       bool   `json:"is_new"`
+	Accepted int64 `json:"accepted"`
+	Updated  int64 `json:"updated"`
 }
 
 // Puts a batch in the cache and, in the same statement, every new or refreshed posting in
 // the queue. The caller sends each key once, sorted. In arrays ” and -1 stand for null;
-// skills are joined by U+001F. Answers one row for each posting that was written.
+// skills are joined by U+001F. Answers how many postings were new, and how many newer than those in the cache.
 //
 // The queue's DO UPDATE is not cosmetic: DO NOTHING beside a pass that is about to
 // delete the row would lose the refresh.
-func (q *Queries) UpsertPostings(ctx context.Context, arg UpsertPostingsParams) ([]UpsertPostingsRow, error) {
-	rows, err := q.db.Query(ctx, UpsertPostings,
+func (q *Queries) UpsertPostings(ctx context.Context, arg UpsertPostingsParams) (UpsertPostingsRow, error) {
+	row := q.db.QueryRow(ctx, UpsertPostings,
 		arg.Marketplaces,
 		arg.JobIDs,
 		arg.CachedAts,
@@ -209,20 +291,7 @@ func (q *Queries) UpsertPostings(ctx context.Context, arg UpsertPostingsParams) 
 		arg.BidPeriods,
 		arg.BidProposals,
 	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []UpsertPostingsRow
-	for rows.Next() {
-		var i UpsertPostingsRow
-		if err := rows.Scan(&i.Marketplace, &i.JobID, &i.IsNew); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	var i UpsertPostingsRow
+	err := row.Scan(&i.Accepted, &i.Updated)
+	return i, err
 }

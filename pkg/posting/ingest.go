@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sethvargo/go-retry"
@@ -63,17 +64,15 @@ type Observer struct {
 // reading the same input again is harmless. Memory does not grow with the input. It writes two
 // batches at once, so pool is not a single connection; a pool of one does.
 func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder, observer Observer) (Counts, error) {
+	var newOnly atomic.Bool // the batch before held nothing that the cache knew, so the next may
 	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
 		// A batch can meet another writer of the same postings; it is whole or not there at
 		// all, and writing it twice changes nothing, so trying again is safe.
 		backoff := retry.WithMaxRetries(5, retry.WithJitterPercent(50, retry.NewExponential(20*time.Millisecond)))
 		err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-			err := db.InTx(ctx, pool, limits, func(tx *db.Tx) error {
-				var err error
-				counts, err = b.write(ctx, queries.New(tx))
-				return err
-			})
+			var err error
+			counts, err = b.put(ctx, pool, limits, newOnly.Load())
 			switch db.Code(err) {
 			case db.CodeDeadlock, db.CodeSerialization, db.CodeLockNotAvailable:
 				return retry.RetryableError(err)
@@ -83,6 +82,7 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 		if err != nil {
 			return Counts{}, fmt.Errorf("write %d postings to the cache: %w", len(b.postings), err)
 		}
+		newOnly.Store(counts.Accepted == int64(len(b.postings)))
 		return counts, nil
 	})
 }
@@ -333,8 +333,33 @@ func (b *batch) add(item Item) {
 	}
 }
 
-// write puts the batch in the cache and counts what became of its lines.
-func (b *batch) write(ctx context.Context, q *queries.Queries) (Counts, error) {
+// put writes the batch in a transaction of its own: as one of new postings if it may be, and as what it
+// is if it is not.
+func (b *batch) put(ctx context.Context, pool db.Beginner, limits db.Limits, newOnly bool) (counts Counts, err error) {
+	write := b.upsert
+	if newOnly {
+		write = b.insert
+	}
+	err = db.InTx(ctx, pool, limits, func(tx *db.Tx) (err error) {
+		counts, err = write(ctx, queries.New(tx))
+		return err
+	})
+	if newOnly && db.Code(err) == db.CodeUniqueViolation {
+		return b.put(ctx, pool, limits, false)
+	}
+	return counts, err
+}
+
+// insert puts a batch in a cache that knows nothing of it, and counts what became of its lines.
+func (b *batch) insert(ctx context.Context, q *queries.Queries) (Counts, error) {
+	if err := q.InsertPostings(ctx, queries.InsertPostingsParams(b.params())); err != nil {
+		return Counts{}, fmt.Errorf("insert: %w", err)
+	}
+	return b.count(make(map[Key]time.Time, len(b.postings))), nil
+}
+
+// upsert puts any batch in the cache, and counts what became of its lines.
+func (b *batch) upsert(ctx context.Context, q *queries.Queries) (Counts, error) {
 	var cached map[Key]time.Time
 	if len(b.lines) > len(b.postings) {
 		// Some postings stand on several lines; telling what became of each of those needs
@@ -344,22 +369,18 @@ func (b *batch) write(ctx context.Context, q *queries.Queries) (Counts, error) {
 			return Counts{}, err
 		}
 	}
-	rows, err := q.UpsertPostings(ctx, b.params())
+	written, err := q.UpsertPostings(ctx, b.params())
 	if err != nil {
 		return Counts{}, fmt.Errorf("upsert: %w", err)
 	}
 	if cached != nil {
 		return b.count(cached), nil
 	}
-	counts := Counts{Read: int64(len(b.lines)), Unchanged: int64(len(b.lines) - len(rows))}
-	for _, row := range rows {
-		if row.IsNew {
-			counts.Accepted++
-		} else {
-			counts.Updated++
-		}
-	}
-	return counts, nil
+	read := int64(len(b.lines))
+	return Counts{
+		Read: read, Accepted: written.Accepted, Updated: written.Updated,
+		Unchanged: read - written.Accepted - written.Updated,
+	}, nil
 }
 
 // cachedAts reads when the cache last saw the batch's postings.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -156,33 +157,38 @@ func TestIngestDuplicates(t *testing.T) {
 // Everything that a line can say, and what it leaves out, is in the database as it was said.
 func TestIngestContent(t *testing.T) {
 	t.Parallel()
-	pool := open(t, testdb.New(t).URL)
-	ingest(t, pool, item("full", 1, `"description":"a \"b\"\n\\c\u001f"`, `"url":"https://example.com/?a=1"`, `"budget_min":"0"`, `"budget_max":750.5`,
-		`"currency":"eur"`, `"pricing":"Fixed"`, `"skills":["Go","a,b","{\"}","NULL","",  "x\u001fy","é 🙂"]`,
-		`"posted_at":"2026-11-22T10:00:00.123456Z"`, `"deadline":"2026-12-01T00:00:00+02:00"`,
-		`"bid":{"amount":"480.01","period_days":10,"proposal":"Dear 'you'"}`)+
-		item("bare", 1)+item("none", 1, `"skills":[]`, `"bid":{}`), posting.Counts{Read: 3, Accepted: 3})
-	got := rows(t, pool, `SELECT (to_jsonb(p) - '{cached_at,title,created_at,updated_at,refreshes,marketplace}'::text[])::text FROM postings AS p ORDER BY job_id`)
-	want := []string{
-		`{"job_id":"bare","description":"","url":null,"budget_min_cents":null,"budget_max_cents":null,"currency":"USD","pricing":null,
-			"skills":[],"posted_at":null,"deadline":null,"bid_amount_cents":null,"bid_period_days":null,"bid_proposal":null}`,
-		`{"job_id":"full","description":"a \"b\"\n\\c\u001f","url":"https://example.com/?a=1","budget_min_cents":0,"budget_max_cents":75050,
-			"currency":"EUR","pricing":"fixed","skills":["Go","a,b","{\"}","NULL","x y","é 🙂"],
-			"posted_at":"2026-11-22T10:00:00.123456+00:00","deadline":"2026-11-30T22:00:00+00:00",
-			"bid_amount_cents":48001,"bid_period_days":10,"bid_proposal":"Dear 'you'"}`,
-		`{"job_id":"none","description":"","url":null,"budget_min_cents":null,"budget_max_cents":null,"currency":"USD","pricing":null,
-			"skills":[],"posted_at":null,"deadline":null,"bid_amount_cents":null,"bid_period_days":null,"bid_proposal":null}`,
-	}
-	for i := range want {
-		if diff := cmp.Diff(object(t, want[i]), object(t, got[i])); diff != "" {
-			t.Errorf("row (-want +got):\n%s", diff)
-		}
-	}
+	for name, before := range map[string]int{"upserted": 0, "inserted": 2000} { // lines before it that are new
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := open(t, testdb.New(t).URL)
+			ingest(t, pool, fresh("~", before)+item("full", 1, `"description":"a \"b\"\n\\c\u001f"`, `"url":"https://example.com/?a=1"`, `"budget_min":"0"`, `"budget_max":750.5`,
+				`"currency":"eur"`, `"pricing":"Fixed"`, `"skills":["Go","a,b","{\"}","NULL","",  "x\u001fy","é 🙂"]`,
+				`"posted_at":"2026-11-22T10:00:00.123456Z"`, `"deadline":"2026-12-01T00:00:00+02:00"`,
+				`"bid":{"amount":"480.01","period_days":10,"proposal":"Dear 'you'"}`)+
+				item("bare", 1)+item("none", 1, `"skills":[]`, `"bid":{}`), posting.Counts{Read: int64(before + 3), Accepted: int64(before + 3)})
+			got := rows(t, pool, `SELECT (to_jsonb(p) - '{cached_at,title,created_at,updated_at,refreshes,marketplace}'::text[])::text FROM postings AS p WHERE job_id < '~' ORDER BY job_id`)
+			want := []string{
+				`{"job_id":"bare","description":"","url":null,"budget_min_cents":null,"budget_max_cents":null,"currency":"USD","pricing":null,
+					"skills":[],"posted_at":null,"deadline":null,"bid_amount_cents":null,"bid_period_days":null,"bid_proposal":null}`,
+				`{"job_id":"full","description":"a \"b\"\n\\c\u001f","url":"https://example.com/?a=1","budget_min_cents":0,"budget_max_cents":75050,
+					"currency":"EUR","pricing":"fixed","skills":["Go","a,b","{\"}","NULL","x y","é 🙂"],
+					"posted_at":"2026-11-22T10:00:00.123456+00:00","deadline":"2026-11-30T22:00:00+00:00",
+					"bid_amount_cents":48001,"bid_period_days":10,"bid_proposal":"Dear 'you'"}`,
+				`{"job_id":"none","description":"","url":null,"budget_min_cents":null,"budget_max_cents":null,"currency":"USD","pricing":null,
+					"skills":[],"posted_at":null,"deadline":null,"bid_amount_cents":null,"bid_period_days":null,"bid_proposal":null}`,
+			}
+			for i := range want {
+				if diff := cmp.Diff(object(t, want[i]), object(t, got[i])); diff != "" {
+					t.Errorf("row (-want +got):\n%s", diff)
+				}
+			}
 
-	// Newer content replaces all of the old, also by nothing.
-	ingest(t, pool, item("full", 2), posting.Counts{Read: 1, Updated: 1})
-	wantRows(t, pool, `SELECT num_nulls(url, budget_min_cents, budget_max_cents, pricing, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal)
-		|| currency || description || skills::text || (updated_at > created_at)::text FROM postings WHERE job_id = 'full'`, "9USD{}true")
+			// Newer content replaces all of the old, also by nothing.
+			ingest(t, pool, item("full", 2), posting.Counts{Read: 1, Updated: 1})
+			wantRows(t, pool, `SELECT num_nulls(url, budget_min_cents, budget_max_cents, pricing, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal)
+				|| currency || description || skills::text || (updated_at > created_at)::text FROM postings WHERE job_id = 'full'`, "9USD{}true")
+		})
+	}
 }
 
 func object(t *testing.T, text string) map[string]any {
@@ -230,6 +236,75 @@ func TestIngestBatches(t *testing.T) {
 	}
 	wantRows(t, pool, "SELECT DISTINCT title || ' ' || refreshes FROM postings", "version 2 2")
 	wantRows(t, pool, "SELECT count(*)::text FROM candidates WHERE cached_at = '2026-11-23 08:02Z'", "1100")
+}
+
+// statements counts the statements of a pool by the names that they have in db/queries.
+type statements struct {
+	mu    sync.Mutex
+	names map[string]int
+}
+
+func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name, _, named := strings.Cut(strings.TrimPrefix(data.SQL, "-- name: "), " "); named {
+		s.names[name]++
+	}
+	return ctx
+}
+
+func (*statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// traced returns a pool on the same database, and what counts its statements.
+func traced(t testing.TB, pool *pgxpool.Pool) (*pgxpool.Pool, *statements) {
+	t.Helper()
+	config, seen := pool.Config(), &statements{names: make(map[string]int)}
+	config.ConnConfig.Tracer = seen
+	other, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	return other, seen
+}
+
+// fresh are n lines of as many postings.
+func fresh(name string, n int) string {
+	var lines strings.Builder
+	for job := range n {
+		lines.WriteString(item(fmt.Sprintf("%s-%04d", name, job), 1))
+	}
+	return lines.String()
+}
+
+// While the input is new to the cache it is inserted as such. Where it is not, that is found out, and makes no
+// difference to what comes of it.
+func TestIngestNew(t *testing.T) {
+	t.Parallel()
+	pool, seen := traced(t, open(t, testdb.New(t).URL))
+	ingest(t, pool, item("newer", 5)+item("older", 1), posting.Counts{Read: 2, Accepted: 2})
+	exec(t, pool, "DELETE FROM candidates")
+
+	ingest(t, pool, fresh("a", 1000)+fresh("b", 1000)+ // one after the other, or both at once
+		fresh("c", 997)+item("often", 1)+item("often", 3)+item("often", 2)+
+		fresh("d", 998)+item("newer", 4)+item("older", 2)+
+		fresh("e", 10),
+		posting.Counts{Read: 4010, Accepted: 4006, Updated: 2, Unchanged: 2})
+	wantRows(t, pool, "SELECT title || ', refreshed ' || refreshes || ', ' || count(*) FROM postings GROUP BY title, refreshes ORDER BY 1",
+		"version 1, refreshed 0, 4005", "version 2, refreshed 1, 1", "version 3, refreshed 0, 1", "version 5, refreshed 0, 1")
+	wantRows(t, pool, `SELECT to_char(cached_at AT TIME ZONE 'UTC', 'HH24:MI ') || count(*) FROM candidates AS c GROUP BY cached_at ORDER BY 1`,
+		"08:01 4005", "08:02 1", "08:03 1")
+	wantRows(t, pool, "SELECT count(*)::text FROM candidates AS c JOIN postings AS p ON p.ctid = c.posting AND p.job_id = c.job_id", "4007")
+
+	inserts, upserts := seen.names["InsertPostings"], seen.names["UpsertPostings"]
+	if inserts < 2 || inserts+upserts != 7 {
+		t.Errorf("%d inserts and %d upserts for 6 batches, one of which is not as new as it looked", inserts, upserts)
+	}
+
+	ingest(t, pool, fresh("a", 1000)+fresh("b", 1000)+fresh("e", 10), posting.Counts{Read: 2010, Unchanged: 2010})
+	if again := seen.names["InsertPostings"]; again != inserts {
+		t.Errorf("%d inserts of what the cache knows", again-inserts)
+	}
 }
 
 func TestIngestRejected(t *testing.T) {
