@@ -69,7 +69,7 @@ FROM written;
 
 -- name: InsertPostings :exec
 -- UpsertPostings for a batch of which the cache knows no posting; fails with unique_violation if it knows one.
--- ON CONFLICT looks into every index twice and locks each row for it: a quarter of what the server does for a batch.
+-- ON CONFLICT looks into every index twice, and takes a lock for each row.
 WITH written AS (
     INSERT INTO postings (
         marketplace, job_id, cached_at, title, description, url,

@@ -155,7 +155,7 @@ type InsertPostingsParams struct {
 }
 
 // UpsertPostings for a batch of which the cache knows no posting; fails with unique_violation if it knows one.
-// ON CONFLICT looks into every index twice and locks each row for it: a quarter of what the server does for a batch.
+// ON CONFLICT looks into every index twice, and takes a lock for each row.
 func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) error {
 	_, err := q.db.Exec(ctx, InsertPostings,
 		arg.Marketplaces,
