@@ -48,8 +48,13 @@ func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) err
 	if err != nil {
 		return err
 	}
-	for _, row := range due {
-		fmt.Fprintf(a.stderr, "Dry run: %s: %d of what is due would be %s.\n", row.Marketplace, row.Bids, s.wouldDo(row))
+	for i, row := range due {
+		does := s.wouldDo(row)
+		if next := i + 1; next < len(due) && due[next].Marketplace == row.Marketplace && s.wouldDo(due[next]) == does {
+			due[next].Bids += row.Bids // said once
+			continue
+		}
+		fmt.Fprintf(a.stderr, "Dry run: %s: %d of what is due would be %s.\n", row.Marketplace, row.Bids, does)
 	}
 	if !options.noDelivery {
 		checks, err := s.engine(&delivery.Counters{}).DueChecks(ctx)
@@ -65,7 +70,8 @@ func (a *app) rehearse(ctx context.Context, s *session, options *runOptions) err
 // wouldDo says what a run would do with due deliveries. What a marketplace would answer
 // nobody knows.
 func (s *session) wouldDo(row queries.PreviewDeliveriesRow) string {
-	handler := s.Handler(row.Marketplace)
+	marketplace := s.Marketplace(row.Marketplace)
+	handler := marketplace.Handler
 	switch {
 	case row.Paused:
 		return "left alone: the account is paused"
@@ -77,6 +83,8 @@ func (s *session) wouldDo(row queries.PreviewDeliveriesRow) string {
 		return "handed to a person: no handler is configured"
 	case row.Doing == "stale":
 		return "handed to a person: the posting is no longer open"
+	case row.Doing == "place" && !row.Approved && marketplace.NeedsApproval():
+		return "kept until a person approves it"
 	case row.Doing == "place":
 		return "sent"
 	case row.Doing == "withdraw":

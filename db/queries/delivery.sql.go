@@ -498,9 +498,10 @@ func (q *Queries) PausedAccounts(ctx context.Context) ([]PausedAccountsRow, erro
 }
 
 const PreviewDeliveries = `-- name: PreviewDeliveries :many
-SELECT due.marketplace::text AS marketplace, due.account::text AS account, due.paused::boolean AS paused, due.doing::text AS doing, count(*)::bigint AS bids
+SELECT due.marketplace::text AS marketplace, due.account::text AS account, due.paused::boolean AS paused, due.doing::text AS doing,
+    due.approved::boolean AS approved, count(*)::bigint AS bids
 FROM (
-    SELECT b.marketplace, b.account, account_is_paused(b.marketplace, b.account) AS paused,
+    SELECT b.marketplace, b.account, account_is_paused(b.marketplace, b.account) AS paused, b.approved_at IS NOT NULL AS approved,
         CASE
             WHEN b.delivery_kind = 'withdraw' OR b.withdraw_requested_at IS NOT NULL
                 THEN CASE WHEN b.place_posts = 0 AND b.external_bid_id IS NULL THEN 'withdraw_unsent' ELSE 'withdraw' END
@@ -513,8 +514,8 @@ FROM (
     WHERE b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
         AND b.next_attempt_at <= clock_timestamp()
 ) AS due
-GROUP BY due.marketplace, due.account, due.paused, due.doing
-ORDER BY due.marketplace, due.account, due.doing
+GROUP BY due.marketplace, due.account, due.paused, due.doing, due.approved
+ORDER BY due.marketplace, due.account, due.doing, due.approved
 `
 
 type PreviewDeliveriesRow struct {
@@ -522,6 +523,7 @@ type PreviewDeliveriesRow struct {
 	Account     string `json:"account"`
 	Paused      bool   `json:"paused"`
 	Doing       string `json:"doing"`
+	Approved    bool   `json:"approved"`
 	Bids        int64  `json:"bids"`
 }
 
@@ -540,6 +542,7 @@ func (q *Queries) PreviewDeliveries(ctx context.Context, postingTtl time.Duratio
 			&i.Account,
 			&i.Paused,
 			&i.Doing,
+			&i.Approved,
 			&i.Bids,
 		); err != nil {
 			return nil, err

@@ -153,8 +153,17 @@ func TestDryRunOfDeliveries(t *testing.T) {
 			}
 		}
 	})
+	m.exec("UPDATE bids SET approved_at = now(), approved_by = 'x' WHERE id = $1::text::uuid", m.owing("approved")[0])
+	for sent, config := range map[string][]string{"2 of what is due would be sent.": nil, "1 of what is due would be sent.": {"approval: required"}} {
+		m.env = m.configure(patient(), config...)
+		r := m.bidder("run", "--dry-run").want(t, 0)
+		kept := strings.Contains(r.stderr, "upwork: 1 of what is due would be kept until a person approves it.")
+		if !strings.Contains(r.stderr, sent) || kept != (config != nil) {
+			t.Errorf("with %q it does not say %q, or whom it waits for:\n%s", config, sent, r.stderr)
+		}
+	}
 	m.bidder("pause", "upwork").want(t, 0)
-	if r := m.bidder("run", "--dry-run").want(t, 0); strings.Count(r.stderr, "left alone: the account is paused") != 5 {
+	if r := m.bidder("run", "--dry-run").want(t, 0); !strings.Contains(r.stderr, "upwork: 6 of what is due would be left alone: the account is paused.") {
 		t.Errorf("of a paused account it says:\n%s", r.stderr)
 	}
 	if got := len(m.server.Journal()); got != calls {

@@ -180,7 +180,7 @@ func TestTrickle(t *testing.T) {
 	var end *os.File
 	c.input, end = pipe(t)
 	p := c.start(t)
-	for i, lines := range []string{line("1") + "\n" + line("2") + "\nbad\n", line("1", seen(-time.Second)) + "\n"} {
+	for i, lines := range []string{line("1") + "\n" + line("2") + "\nbad\n", line("1", seen(-2*time.Minute)) + "\n"} {
 		if _, err := end.WriteString(lines); err != nil {
 			t.Fatal(err)
 		}
