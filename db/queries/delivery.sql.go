@@ -498,10 +498,9 @@ func (q *Queries) PausedAccounts(ctx context.Context) ([]PausedAccountsRow, erro
 }
 
 const PreviewDeliveries = `-- name: PreviewDeliveries :many
-SELECT due.marketplace::text AS marketplace, due.account::text AS account, due.paused::boolean AS paused, due.doing::text AS doing,
-    due.approved::boolean AS approved, count(*)::bigint AS bids
+SELECT due.marketplace::text AS marketplace, due.paused::boolean AS paused, due.doing::text AS doing, due.approved::boolean AS approved, count(*)::bigint AS bids
 FROM (
-    SELECT b.marketplace, b.account, account_is_paused(b.marketplace, b.account) AS paused, b.approved_at IS NOT NULL AS approved,
+    SELECT b.marketplace, account_is_paused(b.marketplace, b.account) AS paused, b.approved_at IS NOT NULL AS approved,
         CASE
             WHEN b.delivery_kind = 'withdraw' OR b.withdraw_requested_at IS NOT NULL
                 THEN CASE WHEN b.place_posts = 0 AND b.external_bid_id IS NULL THEN 'withdraw_unsent' ELSE 'withdraw' END
@@ -514,13 +513,12 @@ FROM (
     WHERE b.delivery_kind IS NOT NULL AND b.delivery_state IN ('pending', 'leased')
         AND b.next_attempt_at <= clock_timestamp()
 ) AS due
-GROUP BY due.marketplace, due.account, due.paused, due.doing, due.approved
-ORDER BY due.marketplace, due.account, due.doing, due.approved
+GROUP BY due.marketplace, due.paused, due.doing, due.approved
+ORDER BY due.marketplace, due.paused, due.doing, due.approved
 `
 
 type PreviewDeliveriesRow struct {
 	Marketplace string `json:"marketplace"`
-	Account     string `json:"account"`
 	Paused      bool   `json:"paused"`
 	Doing       string `json:"doing"`
 	Approved    bool   `json:"approved"`
@@ -539,7 +537,6 @@ func (q *Queries) PreviewDeliveries(ctx context.Context, postingTtl time.Duratio
 		var i PreviewDeliveriesRow
 		if err := rows.Scan(
 			&i.Marketplace,
-			&i.Account,
 			&i.Paused,
 			&i.Doing,
 			&i.Approved,
