@@ -44,7 +44,7 @@ func plotRatios(results []result) string {
 		width := min(e.share, 2) * unit
 		fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labels-8, y+12, html.EscapeString(e.label))
 		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", labels, y, width, height, color)
-		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`+"\n", labels+width+6, y+12, html.EscapeString(e.value))
+		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`+"\n", labels+max(width, unit)+6, y+12, html.EscapeString(e.value)) // beyond the line of what is demanded
 	}
 	fmt.Fprintf(b, `<line x1="%d" y1="26" x2="%d" y2="%d" stroke="#333" stroke-dasharray="4 3"/>`+"\n", labels+unit, labels+unit, 34+line*len(entries))
 	b.WriteString("</svg>\n")
