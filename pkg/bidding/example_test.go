@@ -1,10 +1,14 @@
 package bidding_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log"
+	"os"
+	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,13 +17,14 @@ import (
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // A program of one's own takes part in the coordination: while it works on a posting,
 // nobody bids on that, and what it writes is there at once or not at all.
-func ExampleLocker_WithLock() { //nolint:testableexamples // it needs a server
+func ExampleLocker_WithLock() { //nolint:testableexamples // TestExamples runs it
 	ctx := context.Background()
-	pool, err := db.Open(ctx, db.Options{URL: "postgres://bidder@localhost/bidder", MaxConns: 4})
+	pool, err := db.Open(ctx, db.Options{URL: os.Getenv("DATABASE_URL"), MaxConns: 4})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,9 +52,9 @@ func ExampleLocker_WithLock() { //nolint:testableexamples // it needs a server
 
 // A scanner of one's own bids on what it finds, from as many goroutines as it likes: they
 // share transactions.
-func ExampleBidder() { //nolint:testableexamples // it needs a server
+func ExampleBidder() { //nolint:testableexamples // TestExamples runs it
 	ctx := context.Background()
-	pool, err := db.Open(ctx, db.Options{URL: "postgres://bidder@localhost/bidder", MaxConns: 4})
+	pool, err := db.Open(ctx, db.Options{URL: os.Getenv("DATABASE_URL"), MaxConns: 4})
 	if err != nil {
 		log.Print(err)
 		return
@@ -77,10 +82,39 @@ func ExampleBidder() { //nolint:testableexamples // it needs a server
 				log.Print(err) // ctx has ended, or the bidder was closed
 			case attempt.Outcome == bidding.Claimed:
 				log.Printf("%s: bid %s, which the next `bidder run` delivers", key, attempt.BidID)
+			case attempt.Outcome == bidding.Failed:
+				log.Printf("%s: %v", key, attempt.Err)
 			default:
 				log.Printf("%s: %s %s", key, attempt.Outcome, attempt.Detail)
 			}
 		})
 	}
 	scanners.Wait()
+}
+
+func TestExamples(t *testing.T) {
+	d := testdb.New(t)
+	pool := d.Pool(t)
+	t.Setenv("DATABASE_URL", d.URL)
+	var said bytes.Buffer
+	log.SetOutput(&said)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+
+	_, err := pool.Exec(t.Context(), `INSERT INTO postings (marketplace, job_id, cached_at, title, budget_max_cents)
+		SELECT 'freelancer', job_id, now(), 'A posting', 50000 FROM unnest('{39812345,39812346,39812347}'::text[]) AS job_id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ExampleLocker_WithLock()
+	ExampleBidder()
+
+	var amounts []int64
+	err = pool.QueryRow(t.Context(), `SELECT array_agg(amount_cents ORDER BY job_id) FROM bids
+		WHERE status = 'ACTIVE' AND marketplace = 'freelancer'`).Scan(&amounts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []int64{48000, 50000, 50000}; !slices.Equal(amounts, want) {
+		t.Errorf("amounts of the bids: %v, want %v; the examples said:\n%s", amounts, want, said.String())
+	}
 }
