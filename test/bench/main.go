@@ -107,6 +107,6 @@ func run(ctx context.Context) error {
 func rows() []row {
 	return []row{
 		batched(), callers(), contended(), peers(), processes(), history(), emptyPass(), latency(),
-		ingest(), wal(), deliveries(), starting(), life(), partitioned(), soak(),
+		ingest(), wal(), instructions(), deliveries(), starting(), life(), partitioned(), soak(),
 	}
 }

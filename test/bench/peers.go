@@ -69,14 +69,18 @@ type job struct {
 // Kind implements river.JobArgs.
 func (job) Kind() string { return "bid" }
 
-// river inserts unique jobs in batches, withBids together with the bids that they are for, which it has
-// no table of its own for.
+// river inserts unique jobs in batches into a database of its own, withBids together with the bids that they are
+// for, which it has no table of its own for.
 func (b *bench) river(ctx context.Context, withBids bool) (sample, error) {
 	d, err := b.database(ctx, claimWorkers)
 	if err != nil {
 		return sample{}, err
 	}
 	defer d.drop(ctx)
+	return d.river(ctx, claimWorkers, b.sizes.batched, withBids)
+}
+
+func (d *database) river(ctx context.Context, workers, n int, withBids bool) (sample, error) {
 	driver := riverpgxv5.New(d.pool)
 	migrator, err := rivermigrate.New(driver, nil)
 	if err != nil {
@@ -92,8 +96,7 @@ func (b *bench) river(ctx context.Context, withBids bool) (sample, error) {
 	if err := d.settle(ctx); err != nil {
 		return sample{}, err
 	}
-	n := b.sizes.batched
-	s, err := spread(claimWorkers, (n+batchSize-1)/batchSize, func(_, batch int) error {
+	s, err := spread(workers, (n+batchSize-1)/batchSize, func(_, batch int) error {
 		var params []river.InsertManyParams
 		for i := batch * batchSize; i < min(n, (batch+1)*batchSize); i++ {
 			k := key(i)

@@ -53,13 +53,20 @@ func (b bar) String() string {
 func (r *report) print(w io.Writer, res result) {
 	fmt.Fprintf(w, "\n%s\n", res.row.work)
 	for _, way := range res.row.ways {
-		fmt.Fprintf(w, "  %-32s %10.0f/s  p50 %9s  p99 %9s%s\n", way.name, res.median(way.name, "rate"),
+		fmt.Fprintf(w, "  %-32s %10s/s  p50 %9s  p99 %9s%s\n", way.name, perSecond(res.median(way.name, "rate")),
 			duration(res.median(way.name, "p50")), duration(res.median(way.name, "p99")), extras(res, way.name, ", "))
 	}
 	for _, b := range res.row.bars {
 		value, wanted, verdict := res.verdict(b)
 		fmt.Fprintf(w, "  %-60s %10s  (%s: %s)\n", b, value, wanted, verdict)
 	}
+}
+
+func perSecond(rate float64) string {
+	if rate == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", rate)
 }
 
 func duration(seconds float64) string {
@@ -116,7 +123,7 @@ what to look at: they survive another machine, and a busy one. [Performance](per
 	for _, res := range r.results {
 		fmt.Fprintf(&md, "\n### %s\n\n| way | per second | p50 | p99 | other measures |\n|---|---:|---:|---:|---|\n", res.row.work)
 		for _, way := range res.row.ways {
-			fmt.Fprintf(&md, "| %s | %.0f | %s | %s | %s |\n", way.name, res.median(way.name, "rate"),
+			fmt.Fprintf(&md, "| %s | %s | %s | %s | %s |\n", way.name, perSecond(res.median(way.name, "rate")),
 				duration(res.median(way.name, "p50")), duration(res.median(way.name, "p99")), extras(res, way.name, "; "))
 		}
 		if res.row.note != nil {

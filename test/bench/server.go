@@ -23,7 +23,8 @@ type bench struct {
 
 	server    *localpg.Server
 	admin     *pgxpool.Pool
-	redis     *redisServer // nil where none is installed
+	redis     *redisServer   // nil where none is installed
+	valgrind  *countedServer // nil where that is not installed
 	dir       string
 	program   string      // bidder
 	made      int         // databases
