@@ -11,9 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/pkg/localpg"
 )
 
@@ -21,16 +18,16 @@ import (
 // that is the same in every run, on a busy machine too: it shows what a change of one percent does.
 func instructions() row {
 	const fewer, more = 50 * batchSize, 150 * batchSize // what a connection costs once is in both
-	counted := func(queued bool, work func(ctx context.Context, d *database, n int) error) func(ctx context.Context, b *bench) (sample, error) {
+	counted := func(work func(ctx context.Context, d *database, n int) error) func(ctx context.Context, b *bench) (sample, error) {
 		return func(ctx context.Context, b *bench) (sample, error) {
 			if b.valgrind == nil {
 				return sample{elapsed: time.Second}, nil
 			}
-			first, err := b.valgrind.count(ctx, fewer, queued, work)
+			first, err := b.valgrind.count(ctx, fewer, work)
 			if err != nil {
 				return sample{}, err
 			}
-			second, err := b.valgrind.count(ctx, more, queued, work)
+			second, err := b.valgrind.count(ctx, more, work)
 			return sample{elapsed: time.Second, extra: map[string]float64{
 				"thousands a bid": float64(second-first) / (more - fewer) / 1e3,
 			}}, err
@@ -61,16 +58,19 @@ func instructions() row {
 			return "Of one connection, batches of 64, beyond what the connection costs once. Instructions are not time: some wait for memory, and the kernel's own are not among them."
 		},
 		ways: []way{
-			{"raw insert of 64 rows", counted(false, func(ctx context.Context, d *database, n int) error {
+			{"raw insert of 64 rows", counted(func(ctx context.Context, d *database, n int) error {
 				_, err := insertBatches(ctx, d.pool, 1, n)
 				return errors.Join(err, d.claimed(ctx, n))
 			})},
-			{"bidder", counted(true, func(ctx context.Context, d *database, n int) error {
+			{"bidder", counted(func(ctx context.Context, d *database, n int) error {
+				if err := errors.Join(d.seed(ctx, 0, n, true), d.settle(ctx)); err != nil {
+					return err
+				}
 				_, err := drain(ctx, d.pool, 1, batchSize)
 				return errors.Join(err, d.claimed(ctx, n))
 			})},
-			{"River InsertMany, unique, 64", counted(false, river(false))},
-			{"River InsertManyTx, unique, 64, + insert", counted(false, river(true))},
+			{"River InsertMany, unique, 64", counted(river(false))},
+			{"River InsertManyTx, unique, 64, + insert", counted(river(true))},
 		},
 	}
 }
@@ -125,42 +125,33 @@ func startCounted(ctx context.Context) (_ *countedServer, err error) {
 	if err = cluster.Ready(ctx, process.Done()); err != nil {
 		return nil, err
 	}
-	if s.admin, err = pgxpool.New(ctx, cluster.DSN("postgres")); err != nil {
-		return nil, err
-	}
-	if err = s.exec(ctx, "CREATE DATABASE "+template); err != nil {
-		return nil, err
-	}
-	return s, db.MigrateUp(ctx, cluster.DSN(template))
+	return s, s.connect(ctx)
 }
 
 // counts is the file with what a process has executed, which valgrind writes as it ends.
 func (s *countedServer) counts(pid string) string { return filepath.Join(s.dir, "instructions."+pid) }
 
-// count is what the one connection of a pool executes for work on a new database, with n candidates if it is to be queued.
-func (s *countedServer) count(ctx context.Context, n int, queued bool, work func(ctx context.Context, d *database, n int) error) (int64, error) {
+// count is what the one connection of a new database's pool executes for work on n postings.
+func (s *countedServer) count(ctx context.Context, n int, work func(ctx context.Context, d *database, n int) error) (int64, error) {
 	d, err := s.database(ctx, 1)
 	if err != nil {
 		return 0, err
 	}
 	defer d.drop(ctx)
-	if queued {
-		if err := errors.Join(d.seed(ctx, 0, n, true), d.settle(ctx)); err != nil {
-			return 0, err
-		}
-	}
 	var pid int
 	if err := d.pool.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 		return 0, fmt.Errorf("ask for the process: %w", err)
 	}
-	err = work(ctx, d, n)
+	if err := work(ctx, d, n); err != nil {
+		return 0, err
+	}
 	d.pool.Close()
-	for tries := 0; err == nil && tries < 600; tries++ {
+	for range 600 {
 		said, _ := os.ReadFile(s.counts(strconv.Itoa(pid))) // none until the process has ended
 		if _, total, found := strings.Cut(string(said), "\ntotals: "); found {
 			return strconv.ParseInt(strings.TrimSpace(total), 10, 64)
 		}
 		time.Sleep(50 * time.Millisecond) // nothing tells when valgrind has written it
 	}
-	return 0, errors.Join(err, fmt.Errorf("valgrind has not said what process %d executed", pid))
+	return 0, fmt.Errorf("valgrind has not said what process %d executed", pid)
 }

@@ -80,6 +80,7 @@ func (b *bench) river(ctx context.Context, withBids bool) (sample, error) {
 	return d.river(ctx, claimWorkers, b.sizes.batched, withBids)
 }
 
+// river is that on a database that is there.
 func (d *database) river(ctx context.Context, workers, n int, withBids bool) (sample, error) {
 	driver := riverpgxv5.New(d.pool)
 	migrator, err := rivermigrate.New(driver, nil)

@@ -69,17 +69,22 @@ func start(ctx context.Context, size sizes) (_ *bench, err error) {
 	if b.server, err = localpg.StartTemporary(ctx, settings()...); err != nil {
 		return nil, err
 	}
-	if b.admin, err = pgxpool.New(ctx, b.server.DSN("postgres")); err != nil {
-		return nil, err
-	}
-	if err = b.exec(ctx, "CREATE DATABASE "+template); err != nil {
-		return nil, err
-	}
-	if err = db.MigrateUp(ctx, b.server.DSN(template)); err != nil {
+	if err = b.connect(ctx); err != nil {
 		return nil, err
 	}
 	b.redis, err = startRedis(ctx, b.dir)
 	return b, err
+}
+
+// connect makes the database on the server that all others are copies of.
+func (b *bench) connect(ctx context.Context) (err error) {
+	if b.admin, err = pgxpool.New(ctx, b.server.DSN("postgres")); err != nil {
+		return err
+	}
+	if err = b.exec(ctx, "CREATE DATABASE "+template); err != nil {
+		return err
+	}
+	return db.MigrateUp(ctx, b.server.DSN(template))
 }
 
 // onDisk refuses file systems in memory, where a COMMIT costs nothing.
