@@ -26,7 +26,7 @@ type PassOptions struct {
 	// Batch is how many postings one transaction attempts.
 	Batch int
 	// Observe, unless nil, is called with the attempts of each finished batch, from
-	// several goroutines. They hold no locks meanwhile, and call it for up to eight batches in a row.
+	// several goroutines. They hold no locks meanwhile, and call it for up to sixteen batches in a row.
 	// What it keeps of the attempts it must copy: they make room for those of later batches.
 	Observe func([]Attempt)
 }

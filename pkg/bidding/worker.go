@@ -11,7 +11,7 @@ import (
 
 // chained is how many batches a worker claims before it commits one without taking the next: only then
 // has it nothing locked, and reports what came of them.
-const chained = 8
+const chained = 16
 
 // worker claims one batch of a pass after the other. What it has decided it commits in the message that
 // takes the next batch, so that a batch costs a round trip less.
