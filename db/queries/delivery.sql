@@ -10,7 +10,8 @@ SELECT
 
 -- name: DueAccounts :many
 -- The accounts that are owed something now and may be called. Jumps from account to
--- account in the index: its cost is the number of accounts, not of bids. Of two accounts with the same key,
+-- account in the index: its cost is the number of accounts, not of bids; so not by EXISTS,
+-- for which Postgres may read all that is due. Of two accounts with the same key
 -- (among a thousand, one chance in 37 million million) one waits until nothing is owed to the other.
 WITH RECURSIVE owing(key, marketplace, account) AS (
     (SELECT account_key(b.marketplace, b.account), b.marketplace, b.account FROM bids AS b
@@ -28,10 +29,11 @@ WITH RECURSIVE owing(key, marketplace, account) AS (
 SELECT owing.marketplace::text AS marketplace, owing.account::text AS account
 FROM owing
 WHERE NOT account_is_paused(owing.marketplace, owing.account)
-    AND EXISTS (
-        SELECT FROM bids AS b
+    AND (
+        SELECT true FROM bids AS b
         WHERE account_key(b.marketplace, b.account) = owing.key AND b.marketplace = owing.marketplace AND b.account = owing.account
-            AND b.delivery_kind IS NOT NULL AND b.next_attempt_at <= @due_by::timestamptz);
+            AND b.delivery_kind IS NOT NULL AND b.next_attempt_at <= @due_by::timestamptz
+        ORDER BY b.next_attempt_at LIMIT 1);
 
 -- name: LeaseDelivery :one
 -- Takes the most overdue delivery of an account, or the one of a given bid: pending, or
