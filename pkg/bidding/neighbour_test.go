@@ -5,11 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // TestNeighbours makes sure that no look-up forgets a part of the key.
@@ -91,21 +89,10 @@ func (f *fixture) planned(t *testing.T, wanted map[string]int, sql string, args 
 	if f.rewrite != nil {
 		sql = f.rewrite(sql)
 	}
-	var plan []string
-	err := db.InTx(t.Context(), f.direct, f.claimer().limited(), func(tx *db.Tx) error {
-		if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
-			return err
-		}
-		rows, err := tx.Query(t.Context(), "EXPLAIN "+sql, append([]any{pgx.QueryExecModeExec}, args...)...)
-		if err != nil {
-			return err
-		}
-		plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
+	plan, err := testdb.Plan(t.Context(), f.direct, f.claimer().limited(), sql, args...)
 	got := map[string]int{}
 	for text := range wanted {
-		got[text] = strings.Count(strings.Join(plan, "\n"), text)
+		got[text] = strings.Count(plan, text)
 	}
-	return errors.Join(err, differ("how often the plan has it\n"+strings.Join(plan, "\n"), got, wanted))
+	return errors.Join(err, differ("how often the plan has it\n"+plan, got, wanted))
 }

@@ -5,11 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/test/deliverytest"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // TestPlans: what is due is found in its index by the account and the time, also among many that are not yet due and
@@ -35,29 +33,17 @@ func TestPlans(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var plan []string
-			err := db.InTx(t.Context(), w.Pool, deliverytest.Limits(), func(tx *db.Tx) error {
-				if _, err := tx.Exec(t.Context(), "SELECT"); err != nil {
-					return err
-				}
-				rows, err := tx.Query(t.Context(), "EXPLAIN "+tt.sql, append([]any{pgx.QueryExecModeExec}, tt.args...)...)
-				if err != nil {
-					return err
-				}
-				plan, err = pgx.CollectRows(rows, pgx.RowTo[string])
-				return err
-			})
+			plan, err := testdb.Plan(t.Context(), w.Pool, deliverytest.Limits(), tt.sql, tt.args...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := strings.Join(plan, "\n")
 			for part, times := range tt.want {
-				if n := strings.Count(text, part); n != times {
-					t.Errorf("%q is in the plan %d times, want %d:\n%s", part, n, times, text)
+				if n := strings.Count(plan, part); n != times {
+					t.Errorf("%q is in the plan %d times, want %d:\n%s", part, n, times, plan)
 				}
 			}
-			if strings.Contains(text, "Seq Scan on bids") {
-				t.Errorf("reads all bids:\n%s", text)
+			if strings.Contains(plan, "Seq Scan on bids") {
+				t.Errorf("reads all bids:\n%s", plan)
 			}
 		})
 	}
