@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
@@ -210,9 +211,33 @@ func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string
 		if !slices.Contains(outputs, a.output) {
 			return fmt.Errorf("--output %q is not one of %s", a.output, strings.Join(outputs, ", "))
 		}
+		if err := refuseEmpty(cmd.Flags()); err != nil {
+			return err
+		}
 		a.started = true
 		return interrupted(cmd.Context(), do(cmd, args))
 	}
+}
+
+// refuseEmpty refuses options that are given with nothing, as a variable does that a crontab or
+// script has not set: an amount, a file or a filter that was meant must not silently be none.
+// Settings have an empty value of their own, and a listing begins after nothing.
+func refuseEmpty(flags *pflag.FlagSet) error {
+	meant := map[string]bool{"after": true}
+	for _, s := range variables() {
+		meant[strings.TrimPrefix(config.FlagName(s.Name), "--")] = true
+	}
+	var empty []string
+	flags.Visit(func(f *pflag.Flag) {
+		values, isList := f.Value.(pflag.SliceValue)
+		if !meant[f.Name] && (f.Value.String() == "" || isList && len(values.GetSlice()) == 0) {
+			empty = append(empty, "--"+f.Name)
+		}
+	})
+	if len(empty) > 0 {
+		return fmt.Errorf("%s: nothing is given; leave it out, or give it a value", strings.Join(empty, ", "))
+	}
+	return nil
 }
 
 // Outputs of commands.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -36,12 +37,12 @@ only. Without either it listens on this machine only, and nobody decides anythin
 		Example: `  bidder console
   bidder console --listen 127.0.0.1:9000
   BIDDER_CONSOLE_TOKEN=$(openssl rand -hex 32) bidder console --listen :8080
-  bidder console --host bidder.example.com    # behind a proxy on this machine`,
+  BIDDER_CONSOLE_TOKEN=… bidder console --host bidder.example.com    # behind a proxy on this machine`,
 		Args: noArgs,
 		RunE: a.action([]string{"table"}, func(cmd *cobra.Command, _ []string) error { return a.console(cmd, listen, hosts) }),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "address to listen on")
-	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which browsers reach it through a proxy; may be given several times")
+	cmd.Flags().StringSliceVar(&hosts, "host", nil, "name under which browsers reach it through a proxy; needs a token; may be given several times")
 	settings(cmd, "max-conns", "statement-timeout")
 	return cmd
 }
@@ -54,7 +55,16 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 	if err := refuseDryRun(c, "console"); err != nil {
 		return err
 	}
-	listener, err := console.Listen(cmd.Context(), listen, c.ConsoleToken.IsSet() || c.ConsoleReadonlyToken.IsSet())
+	exposed := c.ConsoleToken.IsSet() || c.ConsoleReadonlyToken.IsSet()
+	for i, host := range hosts {
+		if hosts[i], err = hostName(host); err != nil {
+			return usageError{fmt.Errorf("--host %s: %w", host, err)}
+		}
+		if !exposed {
+			return usageError{fmt.Errorf("--host %s: %w", host, console.ErrExposed)}
+		}
+	}
+	listener, err := console.Listen(cmd.Context(), listen, exposed)
 	if err != nil {
 		return usageError{fmt.Errorf("--listen %s: %w", listen, err)}
 	}
@@ -66,9 +76,6 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 	if weak := weakTokens(s.Config); len(weak) > 0 {
 		s.log.Warn(strings.Join(weak, " and ") + " could be guessed: make one with openssl rand -hex 32")
 	}
-	for i, host := range hosts {
-		hosts[i] = strings.ToLower(host)
-	}
 	server := console.New(console.Options{
 		Pool: s.pool, Keys: s.callbackKeys, Log: s.log,
 		Token: s.ConsoleToken, ReadonlyToken: s.ConsoleReadonlyToken, Hosts: hosts,
@@ -79,6 +86,17 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 	fmt.Fprintf(a.stdout, "open at http://%s\n", listener.Addr())
 	err = server.Serve(cmd.Context(), listener)
 	return errors.Join(err, context.Cause(cmd.Context())) // the signal, if it served until then
+}
+
+// hostName is a name as browsers say it, without the port.
+func hostName(text string) (string, error) {
+	if address, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return address.String(), nil
+	}
+	if strings.ContainsAny(text, ":/@ ") {
+		return "", errors.New("give the name alone, such as bidder.example.com, without scheme, port or path")
+	}
+	return strings.ToLower(text), nil
 }
 
 // callbackKeys are the keys with which the connector of a marketplace signs its callbacks:

@@ -65,16 +65,15 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	defer s.close()
 	e := &examination{s: s, environ: a.environ}
 	unusable := e.examine(cmd.Context(), secrets)
-	report := doctorReport{OK: true, Checks: e.checks}
 	var problem error
-	for _, c := range e.checks {
-		if c.Level == levelError {
-			report.OK, problem = false, personError{}
-		}
+	failed := func(c check) bool { return c.Level == levelError }
+	if slices.ContainsFunc(e.checks, failed) {
+		problem = personError{}
 	}
 	if unusable != nil {
 		problem = unusable
 	}
+	report := doctorReport{OK: problem == nil, Checks: e.checks}
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, report), problem)
 	}
@@ -159,7 +158,7 @@ func (e *examination) examine(ctx context.Context, secrets error) error {
 	e.report("schema", levelOK, fmt.Sprintf("version %d, in %s", db.LatestVersion(), facts.Schema), "")
 	missing, err := e.rights(ctx, q, facts)
 	if err != nil {
-		return err
+		return e.cut(err)
 	}
 	if slices.ContainsFunc(missing, func(m queries.MissingRightsRow) bool { return m.Privilege == "SELECT" && m.Object != "tokens" }) {
 		e.capacity(facts, queries.PeakRunsRow{})
@@ -170,9 +169,15 @@ func (e *examination) examine(ctx context.Context, secrets error) error {
 		e.upkeep, e.caps, e.queue, e.owed, e.paused,
 	} {
 		if err := look(ctx, q); err != nil {
-			return err
+			return e.cut(err)
 		}
 	}
 	e.marketplaces(ctx, secrets)
 	return nil
+}
+
+// cut reports that the database did not answer a check, and so none after it either.
+func (e *examination) cut(err error) error {
+	e.report("database", levelError, err.Error(), "mend that, and run doctor again: the checks after this one are missing")
+	return err
 }

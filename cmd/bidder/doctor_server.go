@@ -38,7 +38,7 @@ func (e *examination) server(facts queries.ServerFactsRow) {
 	e.expect("full_page_writes", facts.FullPageWrites, levelWarning, fmt.Sprintf("full_page_writes: %t", facts.FullPageWrites),
 		"set full_page_writes = on unless the storage writes pages atomically")
 	e.expect("synchronous_commit", facts.SynchronousCommit != "off", levelWarning, "synchronous_commit: "+facts.SynchronousCommit,
-		"claims turn it on for themselves; set it to on for everything else")
+		"claims, leases and calls turn it on for themselves; set it to on for everything else")
 	e.expect("isolation", facts.Isolation == "read committed", levelWarning, "default: "+facts.Isolation,
 		"claims say READ COMMITTED themselves; set default_transaction_isolation back for everything else")
 	e.expect("autovacuum", facts.Autovacuum, levelWarning, fmt.Sprintf("autovacuum: %t", facts.Autovacuum),

@@ -11,6 +11,7 @@ import (
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
+	"github.com/arbitrageai/bidder/pkg/review"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
 
@@ -72,15 +73,16 @@ func money(cents *int64, currency string) string {
 	return orDash(cents, func(c int64) string { return posting.FormatAmount(c) + " " + currency })
 }
 
-// bidJSON is a bid as every command prints it: the database's columns, and the amount as
-// a decimal string.
+// bidJSON is a bid as every command prints it: the database's columns, the amount as a decimal
+// string, and the state that it is in, which a decision at the console names.
 type bidJSON struct {
 	queries.Bid
-	Amount *string `json:"amount"`
+	Amount  *string `json:"amount"`
+	Version string  `json:"version"`
 }
 
 func newBidJSON(b queries.Bid) bidJSON {
-	printed := bidJSON{Bid: b}
+	printed := bidJSON{Bid: b, Version: review.VersionOf(b).String()}
 	if b.AmountCents != nil {
 		amount := posting.FormatAmount(*b.AmountCents)
 		printed.Amount = &amount

@@ -58,6 +58,9 @@ must be renamed to its name when it is whole, so that nobody reads half of it.`,
 				if within, err = config.ParseDuration(since); err != nil {
 					return usageError{fmt.Errorf("--since: %w", err)}
 				}
+				if within == 0 {
+					return usageError{errors.New("--since 0: no run has started within that; leave it out for all")}
+				}
 			}
 			return a.stats(cmd, within)
 		}),

@@ -43,6 +43,9 @@ WHERE NOT account_is_paused(owing.marketplace, owing.account)
 -- Whoever has nothing to look up before a first POST, and no rate to keep, says so (at_once):
 -- then that POST is armed here, as ArmPost would right after, and with the same guards.
 --
+-- Its COMMIT reaches the disk whatever the server's settings are, as that of a claim does: a crash
+-- that took it back would have the POST armed again, and the token given to two.
+--
 -- Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 -- armed it is what that POST said, whatever became of the posting: a repetition is the same
 -- to the byte.
@@ -122,6 +125,7 @@ leased AS (
         last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
     FROM taken
     WHERE b.id = taken.id
+        AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
     RETURNING b.*, taken.abandoned, taken.leased_at, taken.title, taken.job_url, taken.pricing, taken.is_open, taken.armed
 ),
 recorded AS (
@@ -185,7 +189,8 @@ SELECT account_is_paused(@marketplace::text, @account::text)::boolean AS paused;
 -- name: ArmPost :one
 -- Right before a POST, committed on its own: from here on the bid may be at the
 -- marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
--- again. The event keeps what is sent of the posting. Whoever has not taken a slot says so
+-- again. The event keeps what is sent of the posting. On the disk, as a lease is, before the POST
+-- leaves. Whoever has not taken a slot says so
 -- (at_gate): then it must be free as it is.
 WITH armed AS (
     UPDATE bids AS b
@@ -206,6 +211,7 @@ WITH armed AS (
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
                 AND p.cached_at >= clock_timestamp() - @posting_ttl::interval
                 AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
+        AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
     RETURNING b.id, b.place_posts, b.first_post_at
 ),
 recorded AS (

@@ -44,6 +44,7 @@ WITH armed AS (
             WHERE p.marketplace = b.marketplace AND p.job_id = b.job_id
                 AND p.cached_at >= clock_timestamp() - $6::interval
                 AND (p.deadline IS NULL OR p.deadline > clock_timestamp())))
+        AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
     RETURNING b.id, b.place_posts, b.first_post_at
 ),
 recorded AS (
@@ -70,7 +71,8 @@ type ArmPostRow struct {
 
 // Right before a POST, committed on its own: from here on the bid may be at the
 // marketplace. No row: no POST. A bid that the marketplace is known to have is never sent
-// again. The event keeps what is sent of the posting. Whoever has not taken a slot says so
+// again. The event keeps what is sent of the posting. On the disk, as a lease is, before the POST
+// leaves. Whoever has not taken a slot says so
 // (at_gate): then it must be free as it is.
 func (q *Queries) ArmPost(ctx context.Context, arg ArmPostParams) (ArmPostRow, error) {
 	row := q.db.QueryRow(ctx, ArmPost,
@@ -258,6 +260,7 @@ leased AS (
         last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
     FROM taken
     WHERE b.id = taken.id
+        AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
     RETURNING b.id, b.marketplace, b.account, b.job_id, b.status, b.amount_cents, b.currency, b.period_days, b.proposal, b.posting_cached_at, b.external_bid_id, b.is_foreign, b.submitted_at, b.withdrawn_reason, b.withdrawal_timestamp, b.duplicate_of, b.run_id, b.created_at, b.updated_at, b.delivery_kind, b.delivery_state, b.delivery_attempts, b.next_attempt_at, b.lease_expires_at, b.lease_token, b.last_error, b.review_reason, b.review_since, b.place_posts, b.first_post_at, b.last_post_at, b.approved_at, b.approved_by, b.withdraw_requested_at, b.withdraw_requested_reason, b.withdraw_requested_by, b.is_guessed, b.checked_at, b.seen_at, taken.abandoned, taken.leased_at, taken.title, taken.job_url, taken.pricing, taken.is_open, taken.armed
 ),
 recorded AS (
@@ -335,6 +338,9 @@ type LeaseDeliveryRow struct {
 //
 // Whoever has nothing to look up before a first POST, and no rate to keep, says so (at_once):
 // then that POST is armed here, as ArmPost would right after, and with the same guards.
+//
+// Its COMMIT reaches the disk whatever the server's settings are, as that of a claim does: a crash
+// that took it back would have the POST armed again, and the token given to two.
 //
 // Also what is sent beside the bid, and whether the posting may still be bid on. Once a POST was
 // armed it is what that POST said, whatever became of the posting: a repetition is the same

@@ -26,8 +26,8 @@ const (
 	bidsWindow, textWindow = 50_000, 10_000
 	// maxMarketplaces bounds the list of marketplaces to choose from.
 	maxMarketplaces = 200
-	// maxSought bounds what is searched for, in characters.
-	maxSought = 200
+	// maxSought bounds what is searched for, in characters: the longest id must go in.
+	maxSought = posting.MaxJobID
 )
 
 // statuses are all that a bid can have.
@@ -169,10 +169,6 @@ type bidsPageBody struct {
 
 func (s *Server) bids(w http.ResponseWriter, r *http.Request) {
 	f, problem := parseFilter(r.URL.Query())
-	if id, err := uuid.Parse(f.Sought); err == nil {
-		http.Redirect(w, r, "/bids/"+id.String(), http.StatusSeeOther)
-		return
-	}
 	s.view(w, r, "bids", "bids", func(ctx context.Context, v *reading) error {
 		v.Title = "Bids"
 		body := &bidsPageBody{Filter: f, Problem: problem, Statuses: statuses}
@@ -181,6 +177,9 @@ func (s *Server) bids(w http.ResponseWriter, r *http.Request) {
 			v.status = http.StatusBadRequest
 		}
 		var err error
+		if v.elsewhere, err = bidOf(ctx, v, f.Sought); err != nil || v.elsewhere != "" {
+			return err
+		}
 		if body.Marketplaces, err = v.q.BidMarketplaces(ctx, maxMarketplaces); err != nil {
 			return fmt.Errorf("list marketplaces: %w", err)
 		}
@@ -195,6 +194,23 @@ func (s *Server) bids(w http.ResponseWriter, r *http.Request) {
 		}
 		return search(ctx, v, f, body)
 	})
+}
+
+// bidOf is the page of the bid that has the text sought as its id, "" if none has: a job's id, or a
+// marketplace's, may look the same.
+func bidOf(ctx context.Context, v *reading, sought string) (string, error) {
+	id, err := uuid.Parse(sought)
+	if err != nil {
+		return "", nil //nolint:nilerr // it is another text
+	}
+	switch bid, err := v.q.GetBid(ctx, id); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look for the bid %s: %w", id, err)
+	default:
+		return "/bids/" + bid.ID.String(), nil
+	}
 }
 
 // find lists the bids that have the text sought as their job's or the marketplace's id.

@@ -61,6 +61,11 @@ func (s *Server) guard(w http.ResponseWriter, r *http.Request) {
 			"It answers under the name of this machine itself, and those that were given with --host.")
 		return
 	}
+	if s.isOpen() && isForwarded(r) {
+		s.message(w, r, http.StatusForbidden, "This console is for its machine only",
+			"It has no token, and a proxy has passed this on from elsewhere: set BIDDER_CONSOLE_TOKEN, and give --host.")
+		return
+	}
 	if err := s.crossOrigin.Check(r); err != nil {
 		s.options.Log.Warn("a form of another site was refused", "path", r.URL.Path, "remote", r.RemoteAddr)
 		s.message(w, r, http.StatusForbidden, "This did not come from the console", "A page of another site sent it. Nothing was done.")
@@ -95,7 +100,7 @@ func (s *Server) isMeant(r *http.Request) bool {
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))
 	if slices.Contains(s.options.Hosts, host) {
-		return true
+		return !s.isOpen() // a proxy's name is known elsewhere
 	}
 	if !overLoopback(r) {
 		return len(s.options.Hosts) == 0 && !s.isOpen()
@@ -108,6 +113,17 @@ func (s *Server) isMeant(r *http.Request) bool {
 func overLoopback(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && local.IP.IsLoopback()
+}
+
+// isForwarded says whether a proxy says that it has passed a request on. One on this machine comes
+// over the loopback interface, whoever asked it.
+func isForwarded(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // identify says who sent a request. A wrong token is answered here.

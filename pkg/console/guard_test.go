@@ -83,6 +83,7 @@ func TestHost(t *testing.T) {
 		{"a name like ours", nil, true, "localhost.evil.example", 421},
 		{"a foreign name, with tokens", nil, false, "evil.example", 421},
 		{"a proxy's name", []string{"bidder.example"}, false, "Bidder.example:443", 200},
+		{"a proxy's name, without tokens", []string{"bidder.example"}, true, "bidder.example", 421},
 		{"not the proxy's name", []string{"bidder.example"}, false, "evil.example", 421},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,6 +98,23 @@ func TestHost(t *testing.T) {
 			want(t, w.browser().get("/healthz", as(tt.host)), http.StatusOK)
 		})
 	}
+}
+
+// TestForwarded: without a token, what a proxy on this machine has passed on is refused, whatever
+// name it says; a token is all that it takes.
+func TestForwarded(t *testing.T) {
+	t.Parallel()
+	open := setupPages(t, func(o *console.Options) { o.Token, o.ReadonlyToken = config.Secret{}, config.Secret{} })
+	closed := setupPages(t)
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"} {
+		passedOn := func(r *http.Request) { r.Header.Set(name, "198.51.100.7") }
+		for _, path := range []string{"/", "/bids", "/metrics", "/assets/console.css"} {
+			want(t, open.browser().get(path, passedOn), http.StatusForbidden, "BIDDER_CONSOLE_TOKEN")
+		}
+		want(t, open.browser().get("/healthz", passedOn), http.StatusOK)
+		want(t, closed.browser().get("/sign-in", passedOn), http.StatusOK)
+	}
+	want(t, open.browser().get("/"), http.StatusOK)
 }
 
 // TestBounds: what is too long is refused, and breaks nothing.

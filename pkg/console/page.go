@@ -103,6 +103,8 @@ func (s *Server) view(w http.ResponseWriter, r *http.Request, name, section stri
 		s.message(w, r, http.StatusNotFound, "There is nothing here", "The address is wrong, or what was here is gone.")
 	case err != nil:
 		s.broken(w, r, err)
+	case v.elsewhere != "":
+		http.Redirect(w, r, v.elsewhere, http.StatusSeeOther)
 	default:
 		s.render(w, r, v.status, name, v.page)
 	}
@@ -112,9 +114,10 @@ func (s *Server) view(w http.ResponseWriter, r *http.Request, name, section stri
 type reading struct {
 	page
 
-	status int
-	tx     pgx.Tx
-	q      *queries.Queries
+	status    int
+	elsewhere string // the page that is shown instead, unless empty
+	tx        pgx.Tx
+	q         *queries.Queries
 }
 
 // maxBadge is up to where the navigation counts what waits for a person.

@@ -69,6 +69,8 @@ func (l *Lease) standing(f Finding) Verdict {
 		return statusUnknown("the marketplace does not show it")
 	case f.Status == marketplace.AwardPending:
 		return Review(ReasonAwardPending)
+	case f.Dormant:
+		return statusUnknown("it stands there, but its posting is closed, and nobody says who was chosen")
 	case !ended:
 		return Verdict{placed: &placed{externalID: f.ExternalID}, code: "found"}
 	case !l.Accounted():

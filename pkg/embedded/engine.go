@@ -1,14 +1,17 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/arbitrageai/bidder/pkg/localpg"
@@ -76,6 +79,9 @@ func (e engine) version(h home) (string, error) {
 				h.owner, dir, "/var/lib/bidder")
 		}
 	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return "", fmt.Errorf("run postgres --version from %s: %w: %s", e, err, bytes.TrimSpace(exit.Stderr))
+	}
 	if err != nil {
 		return "", fmt.Errorf("run postgres --version from %s: %w", e, err)
 	}
@@ -94,14 +100,18 @@ func findEngine(ctx context.Context, h home, image string, log *slog.Logger) (en
 		return engine{}, err
 	}
 	var found []string
-	fits := func(e engine) (bool, error) {
+	var broken []error // one that does not run stands in nobody's way
+	fits := func(e engine) bool {
 		version, err := e.version(h)
 		if err != nil {
-			return false, err
+			if !slices.ContainsFunc(broken, func(other error) bool { return other.Error() == err.Error() }) {
+				broken = append(broken, err)
+			}
+			return false
 		}
 		found = append(found, version)
 
-		return needed == "" || needed == version, nil
+		return needed == "" || needed == version
 	}
 
 	installed, err := localpg.AllBinaries()
@@ -109,21 +119,22 @@ func findEngine(ctx context.Context, h home, image string, log *slog.Logger) (en
 		return engine{}, fmt.Errorf("find PostgreSQL: %w", err)
 	}
 	for _, bin := range installed {
-		e := engine{bin: bin}
-		if ok, err := fits(e); ok || err != nil {
-			return e, err
+		if e := (engine{bin: bin}); fits(e) {
+			return e, nil
 		}
 	}
 
 	dockerErr := prepareDocker(ctx, h, image, log)
 	if dockerErr == nil {
-		e := engine{image: image}
-		if ok, err := fits(e); ok || err != nil {
-			return e, err
+		if e := (engine{image: image}); fits(e) {
+			return e, nil
 		}
 	}
-	if len(found) > 0 {
-		return engine{}, &VersionError{Data: h.data(), Needed: needed, Found: found}
+	switch {
+	case len(found) > 0:
+		return engine{}, errors.Join(append(broken, &VersionError{Data: h.data(), Needed: needed, Found: found})...)
+	case len(broken) > 0:
+		return engine{}, errors.Join(append(broken, dockerErr)...)
 	}
 
 	return engine{}, fmt.Errorf("%w\n(%w)", ErrNoServer, dockerErr)

@@ -129,6 +129,9 @@ type Finding struct {
 	Status     Status
 	// Definitive says that not finding it proves its absence as of now.
 	Definitive bool
+	// Dormant says that the bid stands as it was, but its posting is open no more, and it is not
+	// said that anybody was chosen: nobody there will say how it ends.
+	Dormant bool
 	// Foreign says that it is the account's, on this posting, but was not placed under this bid's key.
 	Foreign bool
 	// Result explains a failed look-up.

@@ -495,6 +495,28 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// TestNamesAndText: what YAML would take for a number, a switch or an indentation arrives as the
+// text that it is; and passes alone may be rehearsed.
+func TestNamesAndText(t *testing.T) {
+	t.Parallel()
+	for _, config := range []string{"  # indented\nmarketplaces: {}\n", "\n\n    \nmarketplaces: {}", "a: \"\\t\"\t# tab, no end of line"} {
+		objects := mustRender(t, map[string]any{
+			"config": config, "nameOverride": "123", "image": map[string]any{"pullSecrets": []any{"on", "456"}},
+			"env": map[string]any{"BIDDER_DRY_RUN": "true"}, "console": map[string]any{"enabled": false},
+		})
+		if got := find[*core.ConfigMap](t, objects, "").Data["bidder.yaml"]; got != config {
+			t.Errorf("%q arrives as %q", config, got)
+		}
+		pass := find[*batch.CronJob](t, objects, "-run").Spec.JobTemplate.Spec.Template
+		if got := pass.Labels["app.kubernetes.io/name"]; got != "123" {
+			t.Errorf("its name is %q", got)
+		}
+		if diff := cmp.Diff([]core.LocalObjectReference{{Name: "on"}, {Name: "456"}}, pass.Spec.ImagePullSecrets); diff != "" {
+			t.Errorf("secrets of the registry (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestPrometheusRule: the chart's rules are those of deploy/prometheus.
 func TestPrometheusRule(t *testing.T) {
 	t.Parallel()
@@ -519,6 +541,7 @@ func TestWrongValues(t *testing.T) {
 		"secretEnv: {DATABASE_URL: {secret: a, key: b}}", "database: {worker: {url: 'postgres://…'}}", "console: {token: abc}", "console: {token: {secret: '', key: x}}",
 		"scans: [{name: run, schedule: '@hourly', args: [freelancer]}]", "scans: [{name: go, args: [freelancer]}]", "image: {digest: latest}",
 		"prune: {olderThan: 90}", "serviceMonitor: {enabled: true}",
+		`env: {BIDDER_DRY_RUN: "true"}`, `{env: {BIDDER_DRY_RUN: "1"}, console: {enabled: false}, scans: [{name: go, schedule: "@hourly", args: [freelancer]}]}`,
 	} {
 		values, err := loader.LoadValues(strings.NewReader(wrong))
 		if err != nil {

@@ -115,7 +115,7 @@ func TestShapes(t *testing.T) {
 		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
-		with(columns, "text", "id", "marketplace", "account", "job_id", "status", "currency", "amount", "run_id")
+		with(columns, "text", "id", "marketplace", "account", "job_id", "status", "currency", "amount", "run_id", "version")
 		with(columns, "number", "amount_cents", "delivery_attempts", "lease_token", "place_posts")
 		with(columns, "time", "created_at", "updated_at", "posting_cached_at")
 		return with(columns, "bool", "is_foreign", "is_guessed")

@@ -26,7 +26,8 @@ const (
 )
 
 // Lookup asks for the bid by its id, where that is known, or finds it among the account's bids
-// on the project: a live one before those that have ended, of those the newest.
+// on the project: a live one before those that have ended, of those the newest. Of one whose id is
+// known, and that waits to be chosen, it also asks whether its project is still open.
 func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace.Finding {
 	project, ok := parseID(sought.JobID)
 	if _, known := parseID(sought.ExternalID); !ok || sought.ExternalID != "" && !known {
@@ -36,11 +37,7 @@ func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace
 	defer cancel()
 	found, err := c.find(ctx, project, sought.ExternalID)
 	if err != nil {
-		result := marketplace.Result{Kind: marketplace.NotExecuted, Code: marketplace.CodeUnavailable, Message: err.Error()}
-		if failed, ok := errors.AsType[*ReadError](err); ok {
-			result = failed.Result
-		}
-		return marketplace.Finding{Result: result}
+		return unread(err)
 	}
 	if found == nil {
 		return marketplace.Finding{Known: true, Definitive: true}
@@ -52,10 +49,42 @@ func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace
 			Message: wire.NewRedactor().Message("the bid " + found.id + " is there, in a state that bidder does not know: " + found.state()),
 		}}
 	}
-	return marketplace.Finding{
+	finding := marketplace.Finding{
 		Known: true, Found: true, ExternalID: found.id, Status: status,
 		Foreign: found.isLive() && found.differs(c.placement(sought, project, found.bidder)),
 	}
+	if sought.ExternalID == "" || status != marketplace.Submitted {
+		return finding
+	}
+	return c.unlessClosed(ctx, project, finding)
+}
+
+// unlessClosed asks what has become of the project of a bid that is known to be there and that
+// nobody has chosen or turned down: a bid that was passed over says so for ever.
+func (c *Client) unlessClosed(ctx context.Context, id int64, finding marketplace.Finding) marketplace.Finding {
+	p, _, err := c.project(ctx, id, nil)
+	failed, isRead := errors.AsType[*ReadError](err)
+	switch {
+	case isRead && failed.Code == marketplace.CodeNotFound:
+		finding.Dormant = true
+	case err != nil:
+		return unread(err)
+	case p.IsOpen:
+	case p.Status == "closed" && (p.FrontendStatus == "work_in_progress" || p.FrontendStatus == "complete"):
+		finding.Status = marketplace.Lost
+	default:
+		finding.Dormant = true
+	}
+	return finding
+}
+
+// unread is what came of a look-up that failed.
+func unread(err error) marketplace.Finding {
+	result := marketplace.Result{Kind: marketplace.NotExecuted, Code: marketplace.CodeUnavailable, Message: err.Error()}
+	if failed, ok := errors.AsType[*ReadError](err); ok {
+		result = failed.Result
+	}
+	return marketplace.Finding{Result: result}
 }
 
 // find returns the bid, or nil where there is none.

@@ -164,6 +164,41 @@ func TestLookupByID(t *testing.T) {
 	}
 }
 
+// TestLookupOfClosedProject: a bid that nobody has chosen is lost when another one has the project, and where that is not
+// said, it is said that it is not. Before its id is known a look-up says nothing of the project.
+func TestLookupOfClosedProject(t *testing.T) {
+	t.Parallel()
+	project := func(replaced, with string) reply {
+		return reply{status: 200, body: strings.Replace(payload(t, 9), replaced, with, 1)}
+	}
+	lost, dormant, open := found(bidID, "lost", true), found(bidID, "submitted", true), found(bidID, "submitted", true)
+	dormant.Dormant = true
+	for name, tt := range map[string]struct {
+		project reply
+		want    marketplace.Finding
+	}{
+		"another one works on it": {project("", ""), lost},
+		"it is complete":          {project(`"work_in_progress"`, `"complete"`), lost},
+		"nobody was chosen yet":   {project(`"work_in_progress"`, `"pending"`), dormant},
+		"nothing more is said":    {project(`"frontend_project_status":"work_in_progress",`, ""), dormant},
+		"frozen":                  {project(`"status":"closed"`, `"status":"frozen"`), dormant},
+		"gone":                    {reply{status: 404, body: payload(t, 10)}, dormant},
+		"open":                    {reply{status: 200, body: payload(t, 8)}, open},
+		"of another project":      {project("39812345", "39812346"), marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unreadable_answer", Status: 200}}},
+		"the gateway's 404":       {reply{status: 404, body: "<html>"}, marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unavailable", Status: 404}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.answer(getProject, tt.project)
+			s.answer(getBid, reply{status: 200, body: payload(t, 30)})
+			s.answer(getBids, reply{status: 200, body: payload(t, 27)})
+			wantFinding(t, s.client(t, nil).Lookup(t.Context(), placedBid()), tt.want)
+			wantFinding(t, s.client(t, nil).Lookup(t.Context(), testBid()), open)
+		})
+	}
+}
+
 // Each row is the state of a bid as the API says it, and the first rule that applies.
 func TestStatus(t *testing.T) {
 	t.Parallel()

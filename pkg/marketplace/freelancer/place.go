@@ -154,19 +154,14 @@ func (c *Client) refused(ctx context.Context, a answer, token config.Secret, kin
 }
 
 // isOpen asks whether a project still takes bids, and in the currency of the bid. It is
-// asked right before the POST and not in a look-up of its own, because only then a closed
-// project costs no POST and a look-up says nothing but what is there.
+// asked right before the POST, because only then a closed project costs no POST.
 func (c *Client) isOpen(ctx context.Context, id int64, currency string) (*marketplace.Result, error) {
-	got, _, err := c.read(ctx, fmt.Sprintf("/projects/0.1/projects/%d/", id), nil)
+	p, got, err := c.project(ctx, id, nil)
 	if failed, ok := errors.AsType[*ReadError](err); ok && failed.Code == marketplace.CodeNotFound {
 		return &failed.Result, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	p, ok := parseProject(got.body["result"])
-	if !ok || p.ID != id {
-		return nil, got.unreadable("it does not hold the project that was asked for")
 	}
 	closed := marketplace.Result{Kind: marketplace.Permanent, Code: marketplace.CodeJobClosed, Status: got.Status}
 	if !p.IsOpen {

@@ -125,15 +125,23 @@ func (c *Client) Search(ctx context.Context, q Query) (Page, error) {
 func (c *Client) Project(ctx context.Context, id int64) (Project, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.market.Timeout)
 	defer cancel()
-	got, _, err := c.read(ctx, fmt.Sprintf("/projects/0.1/projects/%d/", id), url.Values{"full_description": {"true"}, "job_details": {"true"}})
+	project, _, err := c.project(ctx, id, url.Values{"full_description": {"true"}, "job_details": {"true"}})
 	if err != nil {
 		return Project{}, err
 	}
+	return c.withURL(project), nil
+}
+
+func (c *Client) project(ctx context.Context, id int64, details url.Values) (Project, answer, error) {
+	got, _, err := c.read(ctx, fmt.Sprintf("/projects/0.1/projects/%d/", id), details)
+	if err != nil {
+		return Project{}, got, err
+	}
 	project, ok := parseProject(got.body["result"])
 	if !ok || project.ID != id {
-		return Project{}, got.unreadable("it does not hold the project that was asked for")
+		return Project{}, got, got.unreadable("it does not hold the project that was asked for")
 	}
-	return c.withURL(project), nil
+	return project, got, nil
 }
 
 // withURL adds the address of the project's page, which is on the site that the API belongs to.
