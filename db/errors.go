@@ -90,23 +90,38 @@ func class(code string) string { return code[:min(len(code), 2)] }
 // migrated, or too slow for its limits. Running again later is safe and may help.
 func IsUnavailable(err error) bool {
 	for _, state := range []error{
-		ErrReplica, ErrNotMigrated, ErrDirty, ErrNewerSchema, ErrMigrationBusy, ErrCommitUnknown, context.DeadlineExceeded,
+		ErrNotMigrated, ErrDirty, ErrNewerSchema, ErrMigrationBusy, ErrCommitUnknown, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, state) {
 			return true
 		}
 	}
-	if IsLost(err) {
+	if IsLost(err) || IsRefusal(err) {
 		return true
 	}
 	code := Code(err)
 	switch code {
-	case CodeReadOnly, CodeUndefinedTable, CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled, CodeNoPrivilege:
+	case CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled, CodeOutOfMemory:
 		return true
 	}
 	switch class(code) {
-	case "28", "3D", "53", "58", "XX": // sign-in, no such database, resources, system, corruption
+	case "28", "3D", "XX": // sign-in, no such database, corruption
 		return true
 	}
 	return false
+}
+
+// IsRefusal says whether err is that of a server which is there and would refuse any such statement: a
+// replica, without the tables or the rights to them, or out of what all share (SQLSTATE classes 53, of
+// resources, and 58, of the system). A full lock table is no
+// refusal: smaller transactions go on.
+func IsRefusal(err error) bool {
+	code := Code(err)
+	switch code {
+	case CodeReadOnly, CodeUndefinedTable, CodeNoPrivilege:
+		return true
+	case CodeOutOfMemory:
+		return false
+	}
+	return errors.Is(err, ErrReplica) || class(code) == "53" || class(code) == "58"
 }

@@ -2,7 +2,8 @@
 -- The next bids in the order of their ids, each with whether it is history that nobody needs:
 -- ended, old, and not the newest bid of its posting, which is what keeps that closed. While
 -- a live bid owes something its posting's history stays, to tell ids of the marketplace
--- apart; so do the bids of runs that are not in the totals yet.
+-- apart, and so does of those with such an id the newest, for bids that may yet be made; so do the
+-- bids of runs that are not in the totals yet.
 SELECT
     b.id,
     (b.status <> 'ACTIVE'
@@ -16,10 +17,12 @@ SELECT
                     SELECT FROM bids AS newer
                     WHERE newer.marketplace = b.marketplace AND newer.job_id = b.job_id
                         AND newer.status <> 'ACTIVE' AND newer.status <> 'DUPLICATE'
+                        AND (b.external_bid_id IS NULL OR newer.external_bid_id IS NOT NULL)
                         AND (newer.created_at, newer.id) > (b.created_at, b.id))
                 OR EXISTS (
                     SELECT FROM bids AS live
                     WHERE live.marketplace = b.marketplace AND live.job_id = b.job_id AND live.status = 'ACTIVE'
+                        AND (b.external_bid_id IS NULL OR live.external_bid_id IS NOT NULL)
                         AND (live.created_at, live.id) > (b.created_at, b.id)))))::boolean AS prunable
 FROM (SELECT * FROM bids WHERE bids.id > @after::uuid ORDER BY bids.id LIMIT @page::integer) AS b
 ORDER BY b.id;

@@ -40,10 +40,12 @@ SELECT
                     SELECT FROM bids AS newer
                     WHERE newer.marketplace = b.marketplace AND newer.job_id = b.job_id
                         AND newer.status <> 'ACTIVE' AND newer.status <> 'DUPLICATE'
+                        AND (b.external_bid_id IS NULL OR newer.external_bid_id IS NOT NULL)
                         AND (newer.created_at, newer.id) > (b.created_at, b.id))
                 OR EXISTS (
                     SELECT FROM bids AS live
                     WHERE live.marketplace = b.marketplace AND live.job_id = b.job_id AND live.status = 'ACTIVE'
+                        AND (b.external_bid_id IS NULL OR live.external_bid_id IS NOT NULL)
                         AND (live.created_at, live.id) > (b.created_at, b.id)))))::boolean AS prunable
 FROM (SELECT id, marketplace, account, job_id, status, amount_cents, currency, period_days, proposal, posting_cached_at, external_bid_id, is_foreign, submitted_at, withdrawn_reason, withdrawal_timestamp, duplicate_of, run_id, created_at, updated_at, delivery_kind, delivery_state, delivery_attempts, next_attempt_at, lease_expires_at, lease_token, last_error, review_reason, review_since, place_posts, first_post_at, last_post_at, approved_at, approved_by, withdraw_requested_at, withdraw_requested_reason, withdraw_requested_by, is_guessed, checked_at, seen_at FROM bids WHERE bids.id > $3::uuid ORDER BY bids.id LIMIT $4::integer) AS b
 ORDER BY b.id
@@ -64,7 +66,8 @@ type PrunePageOfBidsRow struct {
 // The next bids in the order of their ids, each with whether it is history that nobody needs:
 // ended, old, and not the newest bid of its posting, which is what keeps that closed. While
 // a live bid owes something its posting's history stays, to tell ids of the marketplace
-// apart; so do the bids of runs that are not in the totals yet.
+// apart, and so does of those with such an id the newest, for bids that may yet be made; so do the
+// bids of runs that are not in the totals yet.
 func (q *Queries) PrunePageOfBids(ctx context.Context, arg PrunePageOfBidsParams) ([]PrunePageOfBidsRow, error) {
 	rows, err := q.db.Query(ctx, PrunePageOfBids,
 		arg.Before,

@@ -38,10 +38,12 @@ recorded AS (
 SELECT count(*)::integer AS retried FROM retried;
 
 -- name: ResolvePlaced :one
--- A person knows that the bid is at the marketplace, and under which id.
+-- A person knows that the bid is at the marketplace, and under which id. Where a POST was armed and
+-- nobody knew what came of it, that may still make another: it is a guess that this is the one.
 WITH resolved AS (
     UPDATE bids AS b
     SET external_bid_id = @external_bid_id::text,
+        is_guessed = b.is_guessed OR b.place_posts > 0 AND b.external_bid_id IS DISTINCT FROM @external_bid_id,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
         checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,

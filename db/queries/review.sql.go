@@ -108,6 +108,7 @@ const ResolvePlaced = `-- name: ResolvePlaced :one
 WITH resolved AS (
     UPDATE bids AS b
     SET external_bid_id = $1::text,
+        is_guessed = b.is_guessed OR b.place_posts > 0 AND b.external_bid_id IS DISTINCT FROM $1,
         submitted_at = coalesce(b.submitted_at, clock_timestamp()),
         checked_at = clock_timestamp(), seen_at = clock_timestamp(),
         delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' END,
@@ -132,7 +133,8 @@ type ResolvePlacedParams struct {
 	Note          string    `json:"note"`
 }
 
-// A person knows that the bid is at the marketplace, and under which id.
+// A person knows that the bid is at the marketplace, and under which id. Where a POST was armed and
+// nobody knew what came of it, that may still make another: it is a guess that this is the one.
 func (q *Queries) ResolvePlaced(ctx context.Context, arg ResolvePlacedParams) (int32, error) {
 	row := q.db.QueryRow(ctx, ResolvePlaced,
 		arg.ExternalBidID,

@@ -3,6 +3,9 @@
 -- All settings are local to the transaction, so a pooled connection carries nothing over.
 SELECT
     current_setting('transaction_isolation')::text AS isolation,
+    -- A name may lead to another server than it did: a standby grants advisory locks of its own, and may not have yet
+    -- what the primary has committed.
+    pg_is_in_recovery()::boolean AS in_recovery,
     num_nonnulls(
         set_config('statement_timeout', @statement_timeout::text, true),
         set_config('lock_timeout', @lock_timeout::text, true),

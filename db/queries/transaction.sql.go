@@ -101,6 +101,9 @@ func (q *Queries) ServerState(ctx context.Context) (ServerStateRow, error) {
 const SetLimits = `-- name: SetLimits :one
 SELECT
     current_setting('transaction_isolation')::text AS isolation,
+    -- A name may lead to another server than it did: a standby grants advisory locks of its own, and may not have yet
+    -- what the primary has committed.
+    pg_is_in_recovery()::boolean AS in_recovery,
     num_nonnulls(
         set_config('statement_timeout', $1::text, true),
         set_config('lock_timeout', $2::text, true),
@@ -134,8 +137,9 @@ type SetLimitsParams struct {
 }
 
 type SetLimitsRow struct {
-	Isolation string `json:"isolation"`
-	Settings  int32  `json:"settings"`
+	Isolation  string `json:"isolation"`
+	InRecovery bool   `json:"in_recovery"`
+	Settings   int32  `json:"settings"`
 }
 
 // First statement of every transaction: the server ends what its client cannot.
@@ -149,6 +153,6 @@ func (q *Queries) SetLimits(ctx context.Context, arg SetLimitsParams) (SetLimits
 		arg.Scans,
 	)
 	var i SetLimitsRow
-	err := row.Scan(&i.Isolation, &i.Settings)
+	err := row.Scan(&i.Isolation, &i.InRecovery, &i.Settings)
 	return i, err
 }

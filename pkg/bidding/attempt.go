@@ -124,9 +124,13 @@ func (c *Claimer) putBack(ctx context.Context, b *batch) error {
 	return c.requeue(ctx, b, func(ctx context.Context, q *queries.Queries) error { return postpone(ctx, q, b) })
 }
 
-// isOutage says whether err leaves no hope for the next transaction. A holder that was
+// isOutage says whether err leaves no hope for the next transaction: what is no fault of any posting
+// counts against none.
+func isOutage(err error) bool { return isLost(err) || db.IsRefusal(err) }
+
+// isLost says whether err is that of a connection which is gone, or answers too late. A holder that was
 // slow or frozen has lost its connection, but not its server.
-func isOutage(err error) bool {
+func isLost(err error) bool {
 	return !errors.Is(err, ErrLockExpired) && (db.IsLost(err) || errors.Is(err, context.DeadlineExceeded))
 }
 
@@ -170,7 +174,7 @@ func detailOf(err error) string {
 		return DetailLockExpired
 	case db.Code(err) == db.CodeQueryCanceled:
 		return DetailStatementTimeout
-	case isOutage(err):
+	case isLost(err):
 		return DetailConnectionLost
 	}
 	return DetailDatabase

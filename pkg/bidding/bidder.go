@@ -50,10 +50,10 @@ type Bidder struct {
 	busy    sync.WaitGroup // calls and lanes
 }
 
-// NewBidder returns a Bidder whose transactions attempt at most batch postings each; 64 is
-// a good number. Its attempts count among the claimer's.
+// NewBidder returns a Bidder whose transactions attempt at most batch postings each, and at least
+// one; 64 is a good number. Its attempts count among the claimer's.
 func NewBidder(claimer *Claimer, batch int) *Bidder {
-	return &Bidder{claimer: claimer, batch: batch, flying: make(map[posting.Key]bool)}
+	return &Bidder{claimer: claimer, batch: max(batch, 1), flying: make(map[posting.Key]bool)}
 }
 
 // call is one attempt that somebody waits for.

@@ -3,6 +3,7 @@ package bidding
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -406,4 +407,40 @@ func TestWaited(t *testing.T) {
 	want(t, "together, all of its time", made.Waited >= wait, true)
 	once := attempt(t, f.claimer(slow), job("1"), AttemptOptions{})
 	want(t, "one try, no wait", once.Waited < wait, true)
+}
+
+// TestLeastSizes: a size that was left out is one, where nothing would ever be attempted with none.
+func TestLeastSizes(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(12)
+	f.cacheNow(t, keys[:6]...)
+	c := f.claimer()
+	if err := c.Pass(t.Context(), PassOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "live bids of a pass", f.live(t), 6)
+	f.cacheNow(t, keys[6:]...)
+	b := NewBidder(c, 0)
+	var calls sync.WaitGroup
+	for _, key := range keys[6:] { // not all of them are alone
+		calls.Go(func() {
+			a, err := b.Bid(t.Context(), key, 0)
+			if err != nil || a.Outcome != Claimed {
+				t.Errorf("%s: %s: %v", key, verdict(a), err)
+			}
+		})
+	}
+	calls.Wait()
+	b.Close()
+}
+
+// TestCutOfHugeAmounts: amounts that only a writer of SQL can make do not overflow.
+func TestCutOfHugeAmounts(t *testing.T) {
+	t.Parallel()
+	for _, amount := range []int64{1 << 57, 1 << 60, math.MaxInt64} {
+		m := meter{limit: 1 << 40}
+		shares, size := m.cut(0, need{bids: 1, amount: amount})
+		want(t, "shares", [2]int64{int64(shares), size}, [2]int64{0, 0})
+	}
 }

@@ -163,7 +163,7 @@ func (a *Attempt) hitCap(m meter, u usage, judgedAt time.Time, ttl time.Duration
 // cut is how what is left of a cap is cut into shares: none where that is too little.
 func (m meter) cut(used int64, n need) (shares int32, size int64) {
 	left := m.limit - used
-	count := min(left/(shareBids*max(n.amount/max(n.bids, 1), 1)), maxShares)
+	count := min(left/shareBids/max(n.amount/max(n.bids, 1), 1), maxShares)
 	if count < 2 {
 		return 0, 0
 	}

@@ -261,8 +261,9 @@ func (c *Claimer) decide(ctx context.Context, q *queries.Queries, b *batch, foun
 	if b.judgedAt, err = c.judge(ctx, q, b, found, nil); err != nil {
 		return err
 	}
-	if idle := c.limited().Idle; b.evaluated > idle {
-		// The server has ended the transaction meanwhile, and is there: this is no outage.
+	if idle := c.limited().Idle; b.evaluated > idle || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// The server has ended the transaction meanwhile, and is there: this is no outage. Where only this
+		// process had no time left, the policy may have said so of postings that it knows nothing of.
 		return fmt.Errorf("evaluate the policy on %d postings within %v: %w", len(b.attempts), idle, ErrLockExpired)
 	}
 	c.after("judged")

@@ -2,6 +2,8 @@ package bidding
 
 import (
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,6 +251,31 @@ func TestCommitAskedAgain(t *testing.T) {
 		<-fault
 	}
 	want(t, "outcome", verdict(a), "claimed")
+	want(t, "the bid", read[string](t, f, "SELECT id::text FROM bids"), a.BidID.String())
+	f.tally(t, a)
+}
+
+// TestCommitAskedOfStandby: the name of the server leads to a standby after the COMMIT, which may not have the bid yet:
+// what it has not proves nothing.
+func TestCommitAskedOfStandby(t *testing.T) {
+	t.Parallel()
+	f, proxy := setupProxy(t)
+	f.limits.Wait = 100 * time.Millisecond
+	f.cacheNow(t, job("1"))
+	var isStandby atomic.Bool
+	f.rewrite = func(sql string) string {
+		if isStandby.Load() {
+			sql = strings.Replace(sql, "pg_is_in_recovery()", "true", 1)
+			sql = strings.Replace(sql, "FROM bids", "FROM (SELECT * FROM bids LIMIT 0) AS bids", 1) // not replayed yet
+		}
+		return sql
+	}
+	a := attempt(t, f.claimer(once("written", func() {
+		proxy.DropAnswerTo(commit)
+		isStandby.Store(true)
+	})), job("1"), AttemptOptions{})
+	want(t, "outcome", verdict(a), "failed commit_unknown")
+	want(t, "cause", errors.Is(a.Err, db.ErrCommitUnknown), true)
 	want(t, "the bid", read[string](t, f, "SELECT id::text FROM bids"), a.BidID.String())
 	f.tally(t, a)
 }

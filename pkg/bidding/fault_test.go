@@ -217,6 +217,33 @@ func TestBadPosting(t *testing.T) {
 	f.tally(t, made...)
 }
 
+// TestRefusedByServer: what the server refuses whatever the posting counts against none of them, and the pass ends
+// with it: as soon as the server serves again everything is claimed.
+func TestRefusedByServer(t *testing.T) {
+	t.Parallel()
+	for name, code := range map[string]string{
+		"no rights": "42501", "no table": "42P01", "no room on the disk": "53100", "too many": "53300", "a broken disk": "58030", "read-only": "25006",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			f.cacheNow(t, jobs(3)...)
+			f.exec(t, fmt.Sprintf(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '%s'; END $$`, code))
+			f.exec(t, `CREATE TRIGGER refuse BEFORE INSERT ON bids FOR EACH STATEMENT EXECUTE FUNCTION refuse()`)
+			c := f.claimer()
+			made, err := tryPass(t.Context(), c, PassOptions{})
+			want(t, "the pass says so", db.Code(err), code)
+			want(t, "it can be run again", db.IsUnavailable(err), true)
+			want(t, "outcomes", verdicts(made), []string{"failed database_error", "failed database_error", "failed database_error"})
+			want(t, "counted against a posting", f.count(t, "candidates WHERE tries > 0 OR not_before > now()"), 0)
+			f.exec(t, "DROP TRIGGER refuse ON bids")
+			made = append(made, pass(t, c, PassOptions{})...)
+			want(t, "live bids", f.live(t), 3)
+			f.tally(t, made...)
+		})
+	}
+}
+
 // TestIsolation: under a level at which the second statement would not see the winner
 // nothing is attempted.
 func TestIsolation(t *testing.T) {

@@ -21,9 +21,9 @@ import (
 type PassOptions struct {
 	// Workers is how many claim transactions may run at once. A pass begins with four, and takes more for
 	// as long as they make it clearly faster. That of a run begins with one; when it is not done after 50 ms
-	// others join, up to four together with those of all other runs at work.
+	// others join, up to four together with those of all other runs at work. At least one.
 	Workers int
-	// Batch is how many postings one transaction attempts.
+	// Batch is how many postings one transaction attempts, at least one.
 	Batch int
 	// Observe, unless nil, is called with the attempts of each finished batch, from
 	// several goroutines. They hold no locks meanwhile, and call it for up to sixteen batches in a row.
@@ -38,6 +38,7 @@ type PassOptions struct {
 // Only of a batch that breaks may something be attempted twice: the server frees it before its
 // worker knows, and another one may be faster to take it.
 func (c *Claimer) Pass(ctx context.Context, options PassOptions) error {
+	options.Workers, options.Batch = max(options.Workers, 1), max(options.Batch, 1)
 	queue, err := c.bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the queue: %w", err)

@@ -49,7 +49,8 @@ type Decision struct {
 // Policy decides at the time now whether and how much to bid on a posting that nothing else
 // stands against. It must be quick and pure: it runs while the posting's lock is held. Of the
 // posting it sees the key, the budget, the wanted amount, cached_at and what [Rules] read.
-// The end of ctx ends a long evaluation; the claim then fails by itself.
+// The end of ctx ends a long evaluation; the claim then fails by itself. A panic ends the process: the
+// postings of other callers may be in the same transaction.
 type Policy func(ctx context.Context, p posting.Posting, now time.Time) Decision
 
 // Budget bids what the posting asks for, else what the operator's expression says, else the

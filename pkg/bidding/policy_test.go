@@ -290,3 +290,25 @@ func TestSlowPolicy(t *testing.T) {
 	want(t, "live bids", f.live(t), 2)
 	want(t, "the slow one waits", f.count(t, "candidates WHERE job_id = $1 AND tries = 1 AND last_error LIKE 'lock_expired: %'", jobs(3)[2].JobID), 1)
 }
+
+// TestPolicyOutOfTime: a claim whose time ends while the policy is asked takes no answer of it for what it thinks of the
+// posting, also where the policy itself was quick and the rest was slow.
+func TestPolicyOutOfTime(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.limits.TTL, f.limits.Statement = 2*time.Second, 300*time.Millisecond
+	f.cacheNow(t, job("1"))
+	decide := f.rules.Policy
+	var evaluations atomic.Int64
+	f.rules.Policy = func(ctx context.Context, p posting.Posting, now time.Time) Decision {
+		if evaluations.Add(1) > 1 {
+			return decide(ctx, p, now)
+		}
+		<-ctx.Done()
+		return Decision{Refused: ReasonPolicyError, Err: ctx.Err()}
+	}
+	c := f.claimer(once("beginning", func() { time.Sleep(3 * f.limits.Statement) })) // as for a connection
+	a := attempt(t, c, job("1"), AttemptOptions{})
+	want(t, "outcome", verdict(a), "failed lock_expired")
+	want(t, "next time", verdict(attempt(t, c, job("1"), AttemptOptions{})), "claimed")
+}

@@ -270,7 +270,7 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 func (l *Lease) spaced(v Verdict) (verdict Verdict, exhausted bool) {
 	if v.failed && int(l.Bid.DeliveryAttempts)+1 >= l.engine.options.RetryMax {
 		last := Review(ReasonRetriesExhausted)
-		last.message, last.status, last.unsent = v.lastError(), 0, v.unsent
+		last.message, last.status, last.unsent, last.silent = v.lastError(), 0, v.unsent, v.silent
 		return last, true
 	}
 	if v.failed && v.delay == 0 {

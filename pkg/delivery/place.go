@@ -274,5 +274,6 @@ func (l *Lease) lastLook(ctx context.Context, otherwise Verdict) (Verdict, error
 	if err == nil && ok && isLive(finding.Finding) {
 		return l.adopt(finding), nil
 	}
+	otherwise.silent = otherwise.silent && !finding.Known
 	return otherwise, err
 }

@@ -138,6 +138,34 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// TestSilenceOfLastAttempts: also where a person is asked in the end, after one more look, an account that does not
+// answer is let be.
+func TestSilenceOfLastAttempts(t *testing.T) {
+	t.Parallel()
+	silence := marketplace.Result{Kind: marketplace.NotExecuted, Code: "not_sent"}
+	for name, tt := range map[string]struct {
+		found marketplace.Finding
+		asked int
+	}{
+		"nothing is answered":   {marketplace.Finding{Result: silence}, 5},
+		"look-ups are answered": {marketplace.Finding{Known: true, Definitive: true}, 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := deliverytest.New(t)
+			script := deliverytest.NewScript(marketplace.IdempotencyKey)
+			script.Placed, script.Found = silence, []marketplace.Finding{tt.found}
+			for i := range 12 {
+				w.Bid(deliverytest.Settled+", delivery_attempts = 7", "upwork", fmt.Sprint(i))
+			}
+			pass(t, w.Engine(script), 1)
+			if got := deliverytest.Value[int](w, "SELECT count(*) FROM bids WHERE review_reason = 'retries_exhausted'"); got != tt.asked {
+				t.Errorf("people are asked about %d bids, want %d", got, tt.asked)
+			}
+		})
+	}
+}
+
 // TestSilenceIsShared: a worker that comes from another account later does not call it either.
 func TestSilenceIsShared(t *testing.T) {
 	t.Parallel()

@@ -212,6 +212,32 @@ func TestNothingReopens(t *testing.T) {
 	}
 }
 
+// TestIDsStay: what the marketplace shows of a posting later is still told apart from what is new.
+func TestIDsStay(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, row := range []struct {
+		job, status, id string
+		days            int
+	}{
+		{"1", "WITHDRAWN", "p-1", 99}, {"1", "WITHDRAWN", "", 98}, // the newest was never sent
+		{"2", "WITHDRAWN", "p-2", 99}, {"2", "WITHDRAWN", "p-3", 98}, {"2", "WITHDRAWN", "", 97},
+		{"3", "WITHDRAWN", "p-4", 99}, {"3", "ACTIVE", "p-5", 98},
+		{"4", "WITHDRAWN", "p-6", 99}, {"4", "ACTIVE", "", 98},
+	} {
+		f.exec(`INSERT INTO bids (marketplace, job_id, amount_cents, status, external_bid_id, created_at, updated_at, withdrawal_timestamp)
+			SELECT 'upwork', $1, 100, $2, nullif($3, ''), at, at, CASE WHEN $2 = 'WITHDRAWN' THEN at END FROM (SELECT now() - $4 * interval '1 day') AS made(at)`,
+			row.job, row.status, row.id, row.days)
+	}
+	if removed := f.prune(); removed.Bids != 2 {
+		t.Errorf("%d bids are deleted, want 2", removed.Bids)
+	}
+	left := f.column("SELECT coalesce(external_bid_id, 'unsent of ' || job_id) FROM bids ORDER BY created_at, job_id")
+	if diff := cmp.Diff([]string{"p-1", "p-6", "unsent of 1", "p-3", "p-5", "unsent of 4", "unsent of 2"}, left); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+}
+
 // TestCountersStay: pruning changes no counter.
 func TestCountersStay(t *testing.T) {
 	t.Parallel()

@@ -124,6 +124,16 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
+	// What a person has found is ours only if nothing else can still come of a POST.
+	for set, guessed := range map[string]bool{
+		sentNow: true, "place_posts = 0" + waits: false, sentNow + ", external_bid_id = 'ours'": false, sentNow + ", external_bid_id = 'other'": true,
+		sentNow + ", external_bid_id = 'ours', is_guessed = true": true,
+	} {
+		bid := w.Bid(set)
+		if decided, err := desk(w).Decide(t.Context(), bid.ID, nil, resolve(t, "placed:ours", "", "mara")); err != nil || decided.IsGuessed != guessed {
+			t.Errorf("%s: guessed: %t, %v", set, decided.IsGuessed, err)
+		}
+	}
 	if _, err := desk(w).Decide(t.Context(), uuid.New(), nil, review.Approve("mara")); kind(err) != "no such bid" {
 		t.Error(err)
 	}
