@@ -14,19 +14,22 @@ SET key_id = excluded.key_id, sealed = excluded.sealed, expires_at = excluded.ex
 
 -- name: BeginRenewal :execrows
 -- Takes the right to renew a token, for one process at a time. That the renewal may get
--- lost is recorded before it is sent: afterwards might be too late.
+-- lost is recorded before it is sent, on the disk whatever the server's settings are: afterwards might
+-- be too late.
 UPDATE tokens
 SET renewing_until = clock_timestamp() + @lease::interval, unanswered_at = coalesce(unanswered_at, clock_timestamp())
 WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version
-    AND refused_at IS NULL AND (renewing_until IS NULL OR renewing_until <= clock_timestamp());
+    AND refused_at IS NULL AND (renewing_until IS NULL OR renewing_until <= clock_timestamp())
+    AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL);
 
 -- name: StoreRenewed :execrows
 -- Whoever has a new token may store it, also after the time was over: the old one may be
--- worth nothing any more.
+-- worth nothing any more. On the disk, for the same reason.
 UPDATE tokens
 SET key_id = @key_id, sealed = @sealed, expires_at = clock_timestamp() + @life::interval, version = gen_random_uuid(),
     renewed_at = clock_timestamp(), renewing_until = NULL, unanswered_at = NULL, refused_at = NULL
-WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version;
+WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND version = @version
+    AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL);
 
 -- name: RefuseRenewal :exec
 -- The refresh token is worth nothing.

@@ -44,6 +44,7 @@ UPDATE tokens
 SET renewing_until = clock_timestamp() + $1::interval, unanswered_at = coalesce(unanswered_at, clock_timestamp())
 WHERE marketplace = $2 AND account = $3 AND issuer = $4 AND version = $5
     AND refused_at IS NULL AND (renewing_until IS NULL OR renewing_until <= clock_timestamp())
+    AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
 `
 
 type BeginRenewalParams struct {
@@ -55,7 +56,8 @@ type BeginRenewalParams struct {
 }
 
 // Takes the right to renew a token, for one process at a time. That the renewal may get
-// lost is recorded before it is sent: afterwards might be too late.
+// lost is recorded before it is sent, on the disk whatever the server's settings are: afterwards might
+// be too late.
 func (q *Queries) BeginRenewal(ctx context.Context, arg BeginRenewalParams) (int64, error) {
 	result, err := q.db.Exec(ctx, BeginRenewal,
 		arg.Lease,
@@ -201,6 +203,7 @@ UPDATE tokens
 SET key_id = $1, sealed = $2, expires_at = clock_timestamp() + $3::interval, version = gen_random_uuid(),
     renewed_at = clock_timestamp(), renewing_until = NULL, unanswered_at = NULL, refused_at = NULL
 WHERE marketplace = $4 AND account = $5 AND issuer = $6 AND version = $7
+    AND (current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL)
 `
 
 type StoreRenewedParams struct {
@@ -214,7 +217,7 @@ type StoreRenewedParams struct {
 }
 
 // Whoever has a new token may store it, also after the time was over: the old one may be
-// worth nothing any more.
+// worth nothing any more. On the disk, for the same reason.
 func (q *Queries) StoreRenewed(ctx context.Context, arg StoreRenewedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, StoreRenewed,
 		arg.KeyID,

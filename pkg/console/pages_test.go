@@ -113,6 +113,16 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s lists %v, want %v", path, got, want)
 		}
 	}
+	// What another posting or bid is called there may look like the id of a bid.
+	alike, unknown := uuid.NewString(), uuid.NewString()
+	w.Exec("UPDATE bids SET external_bid_id = $1 WHERE id = $2", alike, lost)
+	long := strings.Repeat("j", 512)
+	named := w.old(0, "ACTIVE", "upwork", long)
+	for sought, want := range map[string][]string{alike: {lost}, strings.ReplaceAll(alike, "-", ""): nil, unknown: nil, long: {named}} {
+		if got := listed(b.page("/bids?q=" + sought)); !slices.Equal(got, want) {
+			t.Errorf("%s lists %v, want %v", sought, got, want)
+		}
+	}
 	if a := b.get("/bids?q=" + won); a.status != http.StatusSeeOther || a.header.Get("Location") != "/bids/"+won {
 		t.Errorf("an id leads to %d %q", a.status, a.header.Get("Location"))
 	}

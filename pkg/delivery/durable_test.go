@@ -8,6 +8,7 @@ import (
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/test/deliverytest"
+	"github.com/arbitrageai/bidder/test/testdb"
 )
 
 // TestArmedOnDisk: a lease and the arming of a POST are committed to the disk where the server's settings would let a
@@ -18,19 +19,9 @@ func TestArmedOnDisk(t *testing.T) {
 	for before, after := range map[string]string{"off": "on", "local": "local", "remote_apply": "remote_apply"} {
 		for _, atOnce := range []bool{false, true} {
 			bid := w.Bid("")
-			// check runs a statement under the setting before, and looks with which its COMMIT comes.
 			check := func(what string, run func(q *queries.Queries) error) {
 				t.Helper()
-				var got string
-				err := pgx.BeginFunc(t.Context(), w.Pool, func(tx pgx.Tx) error {
-					if _, err := tx.Exec(t.Context(), "SET LOCAL synchronous_commit = "+before); err != nil {
-						return err
-					}
-					if err := run(queries.New(tx)); err != nil {
-						return err
-					}
-					return tx.QueryRow(t.Context(), "SELECT current_setting('synchronous_commit')").Scan(&got)
-				})
+				got, err := testdb.CommitLevel(t.Context(), w.Pool, before, func(tx pgx.Tx) error { return run(queries.New(tx)) })
 				if err != nil || got != after {
 					t.Errorf("%s, %s: at COMMIT it is %q, want %s: %v", before, what, got, after, err)
 				}

@@ -11,9 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/oauth2"
 
+	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/token"
@@ -289,6 +291,41 @@ func TestLostAnswerMadeGood(t *testing.T) {
 	w.nextMinute()
 	w.answers(&oauth2.Token{AccessToken: "access-2", ExpiresIn: 3600}, nil)
 	w.want(k, "access-2", "refresh-1", "refresh-1")
+}
+
+// TestRenewedOnDisk: what a crash must not take back is committed to the disk, also where the server's settings do not ask
+// for it.
+func TestRenewedOnDisk(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.signIn(3600)
+	for before, after := range map[string]string{"off": "on", "local": "local"} {
+		for name, change := range map[string]func(q *queries.Queries, of queries.GetTokenRow) (int64, error){
+			"begin": func(q *queries.Queries, of queries.GetTokenRow) (int64, error) {
+				return q.BeginRenewal(t.Context(), queries.BeginRenewalParams{Marketplace: of.Marketplace, Account: of.Account, Issuer: of.Issuer, Version: of.Version})
+			},
+			"store": func(q *queries.Queries, of queries.GetTokenRow) (int64, error) {
+				return q.StoreRenewed(t.Context(), queries.StoreRenewedParams{Marketplace: of.Marketplace, Account: of.Account, Issuer: of.Issuer, Version: of.Version, KeyID: "k", Sealed: []byte("s")})
+			},
+		} {
+			w.nextMinute()
+			level, err := testdb.CommitLevel(t.Context(), w.pool, before, func(tx pgx.Tx) error {
+				var of queries.GetTokenRow
+				err := tx.QueryRow(t.Context(), "SELECT marketplace, account, issuer, version FROM tokens").Scan(&of.Marketplace, &of.Account, &of.Issuer, &of.Version)
+				if err != nil {
+					return err
+				}
+				n, err := change(queries.New(tx), of)
+				if err == nil && n != 1 {
+					err = fmt.Errorf("changes %d tokens", n)
+				}
+				return err
+			})
+			if err != nil || level != after {
+				t.Errorf("%s, %s: at COMMIT it is %q, want %s: %v", before, name, level, after, err)
+			}
+		}
+	}
 }
 
 // A pod that dies in the middle of a renewal leaves the same behind as a lost answer.

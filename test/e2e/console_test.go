@@ -113,6 +113,10 @@ func TestConsoleUsage(t *testing.T) {
 	t.Parallel()
 	m := setupMarket(t, patient())
 	m.bidder("console", "--listen", "0.0.0.0:0").wantError(t, 2, "BIDDER_CONSOLE_TOKEN")
+	m.bidder("console", "--host", "bidder.example.com").wantError(t, 2, "--host bidder.example.com", "BIDDER_CONSOLE_TOKEN")
+	for _, host := range []string{"https://bidder.example.com", "bidder.example.com:8443", "bidder.example.com/x"} {
+		m.call("console", "--host", host).with("BIDDER_CONSOLE_TOKEN=0123456789abcdef").run(t).wantError(t, 2, "--host "+host, "give the name alone")
+	}
 	m.bidder("console", "--listen", "nowhere").wantError(t, 2, "--listen nowhere")
 	m.bidder("console", "--dry-run").wantError(t, 2, "cannot be simulated")
 	for _, variable := range []string{"BIDDER_CONSOLE_TOKEN", "BIDDER_CONSOLE_READONLY_TOKEN"} {

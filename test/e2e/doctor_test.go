@@ -164,6 +164,11 @@ func TestDoctor(t *testing.T) {
 			mends:  "UPDATE schema_migrations SET dirty = false",
 		},
 		{
+			name: "a check takes too long", code: 4, check: "database", level: "error", says: []string{"57014", "the checks after this one are missing"},
+			breaks: "ALTER TABLE candidates RENAME TO c; CREATE VIEW candidates AS SELECT c.* FROM c, pg_sleep(60); ALTER DATABASE postgres SET statement_timeout = '2s'",
+			mends:  "DROP VIEW candidates; ALTER TABLE c RENAME TO candidates; ALTER DATABASE postgres RESET statement_timeout",
+		},
+		{
 			name: "no durability", code: 0, check: "synchronous_commit", level: "warning", says: []string{"synchronous_commit"},
 			breaks: "ALTER DATABASE postgres SET synchronous_commit = off",
 			mends:  "ALTER DATABASE postgres RESET synchronous_commit",

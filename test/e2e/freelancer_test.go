@@ -171,6 +171,31 @@ func TestFreelancerAwarded(t *testing.T) {
 	}
 }
 
+// TestFreelancerClosed: a bid that nobody has chosen ends when another has the project; where only the project ends,
+// a person is asked in the end.
+func TestFreelancerClosed(t *testing.T) {
+	t.Parallel()
+	m := setupFreelancer(t, patient(), sandbox.FreelancerRules{}, "ask_after: 1d")
+	lost, frozen, open := m.placed("1")[0], m.placed("2")[0], m.placed("3")[0]
+	for project, status := range map[int64]string{1: "closed", 2: "frozen"} {
+		if err := m.server.SetProjectStatus(project, status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.checkedAgo("2 hours")
+	m.pass(0)
+	m.wantState(lost, "LOST", "")
+	m.wantState(frozen, "ACTIVE", "")
+	m.checkedAgo("2 hours")
+	m.exec("UPDATE bids SET seen_at = now() - interval '25 hours', first_post_at = now() - interval '25 hours', last_post_at = now() - interval '25 hours' WHERE job_id = '2'")
+	m.pass(3)
+	m.wantState(frozen, "ACTIVE", " place review")
+	m.wantState(open, "ACTIVE", "")
+	m.bidder("withdraw", frozen, "--reason", "it leads to nothing") // it still can be
+	m.pass(0)
+	m.wantState(frozen, "WITHDRAWN", "")
+}
+
 // TestFreelancerRefusals: what the marketplace refuses for good ends the bid; what it refuses
 // the account stops that.
 func TestFreelancerRefusals(t *testing.T) {

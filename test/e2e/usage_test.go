@@ -48,6 +48,7 @@ func TestWrongUsage(t *testing.T) {
 		{name: "rejects of no file", args: "run --rejects /dev/null", says: []string{"--rejects", "--postings"}},
 		{name: "a time for no file", args: "run --cached-at now", says: []string{"--cached-at", "--postings"}},
 		{name: "negative time", args: "stats --since -1h", says: []string{"--since"}},
+		{name: "no time at all", args: "stats --since 0s", says: []string{"--since 0", "leave it out"}},
 	}
 	f.untouched(func() {
 		for _, tt := range tests {
@@ -60,6 +61,24 @@ func TestWrongUsage(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestEmptyOptions: a variable that a script or crontab has not set is no amount, file or filter that was not meant.
+func TestEmptyOptions(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.ingest(line("1"))
+	f.untouched(func() {
+		for option, args := range map[string][]string{
+			"--amount": {"bid", "upwork", "1", "--amount", ""}, "--postings": {"run", "--postings", ""}, "--every": {"run", "--every="},
+			"--rejects": {"ingest", "-", "--rejects", ""}, "--cached-at": {"ingest", "-", "--cached-at", ""}, "--marketplace": {"bids", "--marketplace", ""},
+			"--status": {"bids", "--status", ""}, "--since": {"stats", "--since", ""}, "--host": {"console", "--host", ""}, "--country": {"scan", "freelancer", "--country", ""},
+		} {
+			f.call(args...).reading(line("2", seen(0))).run(t).wantError(t, 2, option+": nothing is given")
+		}
+	})
+	f.call("bids", "--after", "").run(t).want(t, 0) // where a listing begins
+	f.call("run", "--config", "").run(t).want(t, 0) // whatever the environment says
 }
 
 func TestNoDatabase(t *testing.T) {
