@@ -12,24 +12,24 @@ import (
 )
 
 // TestBrokenInstallation: programs that do not run say why, and stand in nobody's way.
-func TestBrokenInstallation(t *testing.T) { //nolint:paralleltest // it changes the environment
+func TestBrokenInstallation(t *testing.T) {
 	h, err := openHome(newState(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(filepath.Dir(h.dir), "bin")
-	if err := os.Mkdir(bin, 0o755); err != nil { //nolint:gosec // the server's user runs what is in it
+	if err := os.Mkdir(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"initdb", "postgres"} {
 		script := "#!/bin/sh\necho error while loading shared libraries: libpq.so.5 >&2; exit 127\n"
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil { //nolint:gosec // as above
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err = localpg.AllBinaries()
 	isInstalled := !errors.Is(err, localpg.ErrNoBinaries)
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH")) //nolint:forbidigo // of the machine
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	switch e, err := findEngine(t.Context(), h, "localhost:1/none", slog.New(slog.DiscardHandler)); {
 	case isInstalled && (err != nil || e.bin == bin):
 		t.Errorf("beside another: %v, %v", e, err)

@@ -220,13 +220,18 @@ func TestIDsStay(t *testing.T) {
 		job, status, id string
 		days            int
 	}{
-		{"1", "WITHDRAWN", "p-1", 99}, {"1", "WITHDRAWN", "", 98}, // the newest was never sent
-		{"2", "WITHDRAWN", "p-2", 99}, {"2", "WITHDRAWN", "p-3", 98}, {"2", "WITHDRAWN", "", 97},
-		{"3", "WITHDRAWN", "p-4", 99}, {"3", "ACTIVE", "p-5", 98},
-		{"4", "WITHDRAWN", "p-6", 99}, {"4", "ACTIVE", "", 98},
+		{"1", "WITHDRAWN", "p-1", 99},
+		{"1", "WITHDRAWN", "", 98}, // the newest was never sent
+		{"2", "WITHDRAWN", "p-2", 99},
+		{"2", "WITHDRAWN", "p-3", 98},
+		{"2", "WITHDRAWN", "", 97},
+		{"3", "WITHDRAWN", "p-4", 99},
+		{"3", "ACTIVE", "p-5", 98},
+		{"4", "WITHDRAWN", "p-6", 99},
+		{"4", "ACTIVE", "", 98},
 	} {
-		f.exec(`INSERT INTO bids (marketplace, job_id, amount_cents, status, external_bid_id, created_at, updated_at, withdrawal_timestamp)
-			SELECT 'upwork', $1, 100, $2, nullif($3, ''), at, at, CASE WHEN $2 = 'WITHDRAWN' THEN at END FROM (SELECT now() - $4 * interval '1 day') AS made(at)`,
+		f.exec(`INSERT INTO bids (marketplace, job_id, amount_cents, status, external_bid_id, created_at, withdrawal_timestamp, updated_at)
+			SELECT 'upwork', $1, 100, $2, nullif($3, ''), at, CASE WHEN $2 = 'WITHDRAWN' THEN at END, at FROM (SELECT now() - $4 * interval '1 day') AS made(at)`,
 			row.job, row.status, row.id, row.days)
 	}
 	if removed := f.prune(); removed.Bids != 2 {

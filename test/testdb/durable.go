@@ -18,7 +18,7 @@ func CommitLevel(ctx context.Context, pool *pgxpool.Pool, before string, run fun
 		if err := run(tx); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&level) //nolint:wrapcheck // the test says what for
+		return tx.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&level)
 	})
-	return level, err //nolint:wrapcheck // as above
+	return level, err
 }
