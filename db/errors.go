@@ -113,8 +113,7 @@ func IsUnavailable(err error) bool {
 
 // IsRefusal says whether err is that of a server which is there and would refuse any such statement: a
 // replica, without the tables or the rights to them, or out of what all share (SQLSTATE classes 53, of
-// resources, and 58, of the system). A full lock table is no
-// refusal: smaller transactions go on.
+// resources, and 58, of the system). A full lock table is no refusal: smaller transactions go on.
 func IsRefusal(err error) bool {
 	code := Code(err)
 	switch code {

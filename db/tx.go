@@ -59,7 +59,8 @@ type Tx struct {
 }
 
 // Begin returns a transaction. Nothing is sent before its first statement, which fails with
-// [ErrIsolation] where the server did not follow, and with [ErrReplica] where it is a standby. The caller ends it with [Tx.Commit] or [Tx.Rollback].
+// [ErrIsolation] where the server did not follow, and with [ErrReplica] where it is a standby. The caller
+// ends it with [Tx.Commit] or [Tx.Rollback].
 func Begin(pool Beginner, limits Limits) *Tx { return &Tx{pool: pool, limits: limits} }
 
 // Begun is the transaction as pgx has it, or nil before the first statement.

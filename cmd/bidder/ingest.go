@@ -85,7 +85,7 @@ type input struct {
 }
 
 func (in *input) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&in.cachedAt, "cached-at", "", "cached_at of lines that have none: an RFC 3339 time, or now")
+	cmd.Flags().StringVar(&in.cachedAt, "cached-at", "", "cached_at of lines that have none: an RFC 3339 time, or now, which is when the command started")
 	cmd.Flags().StringVar(&in.rejects, "rejects", "", "write rejected lines' numbers and reasons to this file, as NDJSON")
 }
 

@@ -56,13 +56,13 @@ func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace
 	if sought.ExternalID == "" || status != marketplace.Submitted {
 		return finding
 	}
-	return c.unlessClosed(ctx, project, finding)
+	return c.unlessClosed(ctx, *found, finding)
 }
 
 // unlessClosed asks what has become of the project of a bid that is known to be there and that
 // nobody has chosen or turned down: a bid that was passed over says so for ever.
-func (c *Client) unlessClosed(ctx context.Context, id int64, finding marketplace.Finding) marketplace.Finding {
-	p, _, err := c.project(ctx, id, nil)
+func (c *Client) unlessClosed(ctx context.Context, b bid, finding marketplace.Finding) marketplace.Finding {
+	p, _, err := c.project(ctx, b.project, nil)
 	failed, isRead := errors.AsType[*ReadError](err)
 	switch {
 	case isRead && failed.Code == marketplace.CodeNotFound:
@@ -71,9 +71,28 @@ func (c *Client) unlessClosed(ctx context.Context, id int64, finding marketplace
 		return unread(err)
 	case p.IsOpen:
 	case p.Status == "closed" && (p.FrontendStatus == "work_in_progress" || p.FrontendStatus == "complete"):
-		finding.Status = marketplace.Lost
+		return c.passedOver(ctx, b, finding)
 	default:
 		finding.Dormant = true
+	}
+	return finding
+}
+
+// passedOver is the finding of a bid whose project somebody works on: it is lost if it still says that
+// nobody has chosen it. It may have been chosen since it was read.
+func (c *Client) passedOver(ctx context.Context, b bid, finding marketplace.Finding) marketplace.Finding {
+	again, err := c.byID(ctx, b.id, b.project, b.bidder)
+	if err != nil {
+		return unread(err)
+	}
+	if again == nil {
+		return finding
+	}
+	switch status, known := again.status(); {
+	case known && status == marketplace.Submitted:
+		finding.Status = marketplace.Lost
+	case known:
+		finding.Status = status
 	}
 	return finding
 }

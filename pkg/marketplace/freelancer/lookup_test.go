@@ -197,6 +197,26 @@ func TestLookupOfClosedProject(t *testing.T) {
 			wantFinding(t, s.client(t, nil).Lookup(t.Context(), testBid()), open)
 		})
 	}
+	// It was chosen after it was read, and before its project was.
+	submitted, failed := found(bidID, "submitted", true), marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unavailable", Status: 502}}
+	for name, tt := range map[string]struct {
+		again reply
+		want  marketplace.Finding
+	}{
+		"awarded":       {reply{status: 200, body: payload(t, 32)}, found(bidID, "accepted", true)},
+		"award waits":   {reply{status: 200, body: payload(t, 33)}, found(bidID, "award_pending", true)},
+		"gone":          {reply{status: 404, body: payload(t, 10)}, submitted},
+		"unknown state": {reply{status: 200, body: strings.Replace(payload(t, 30), `"award_status":null`, `"award_status":"shelved"`, 1)}, submitted},
+		"no answer":     {reply{status: 502, body: payload(t, 25)}, failed},
+	} {
+		t.Run("then "+name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.answer(getProject, project("", ""))
+			s.answer(getBid, reply{status: 200, body: payload(t, 30)}, tt.again)
+			wantFinding(t, s.client(t, nil).Lookup(t.Context(), placedBid()), tt.want)
+		})
+	}
 }
 
 // Each row is the state of a bid as the API says it, and the first rule that applies.
