@@ -25,7 +25,9 @@ const (
 	CodeNoPrivilege        = "42501"
 	CodeDuplicateSchema    = "42P06"
 	CodeDuplicatePrepared  = "42P05"
+	CodeDiskFull           = "53100"
 	CodeOutOfMemory        = "53200" // also: the shared lock table is full
+	CodeTooManyConnections = "53300"
 	CodeLockNotAvailable   = "55P03"
 	CodeQueryCanceled      = "57014" // statement_timeout
 )
@@ -101,26 +103,24 @@ func IsUnavailable(err error) bool {
 	}
 	code := Code(err)
 	switch code {
-	case CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled, CodeOutOfMemory:
+	case CodeLockNotAvailable, CodeSerialization, CodeDeadlock, CodeQueryCanceled:
 		return true
 	}
 	switch class(code) {
-	case "28", "3D", "XX": // sign-in, no such database, corruption
+	case "28", "3D", "53", "58", "XX": // sign-in, no such database, resources, system, corruption
 		return true
 	}
 	return false
 }
 
 // IsRefusal says whether err is that of a server which is there and would refuse any such statement: a
-// replica, without the tables or the rights to them, or out of what all share (SQLSTATE classes 53, of
-// resources, and 58, of the system). A full lock table is no refusal: smaller transactions go on.
+// replica, without the tables or the rights to them, without room on its disk or for another session. A full
+// lock table is no refusal, as smaller transactions go on, nor is a block that cannot be read, which is one
+// row's.
 func IsRefusal(err error) bool {
-	code := Code(err)
-	switch code {
-	case CodeReadOnly, CodeUndefinedTable, CodeNoPrivilege:
+	switch Code(err) {
+	case CodeReadOnly, CodeUndefinedTable, CodeNoPrivilege, CodeDiskFull, CodeTooManyConnections:
 		return true
-	case CodeOutOfMemory:
-		return false
 	}
-	return errors.Is(err, ErrReplica) || class(code) == "53" || class(code) == "58"
+	return errors.Is(err, ErrReplica)
 }

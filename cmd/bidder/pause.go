@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/terminal"
 )
@@ -42,8 +43,11 @@ Claims go on; what bids owe stays owed.`,
 				if err := a.doubt(cmd.Context(), s, name); err != nil {
 					return err
 				}
-				return queries.New(s.pool).PauseAccount(cmd.Context(), queries.PauseAccountParams{
-					Marketplace: name, Account: everything, Reason: reason, PausedBy: by,
+				// Not by itself: what has been said to be paused must survive a crash of the server.
+				return db.InTx(cmd.Context(), s.pool, s.writeLimits(), func(tx *db.Tx) error {
+					return queries.New(tx).PauseAccount(cmd.Context(), queries.PauseAccountParams{
+						Marketplace: name, Account: everything, Reason: reason, PausedBy: by,
+					})
 				})
 			})
 		}),

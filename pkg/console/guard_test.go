@@ -106,8 +106,11 @@ func TestForwarded(t *testing.T) {
 	t.Parallel()
 	open := setupPages(t, func(o *console.Options) { o.Token, o.ReadonlyToken = config.Secret{}, config.Secret{} })
 	closed := setupPages(t)
-	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"} {
-		passedOn := func(r *http.Request) { r.Header.Set(name, "198.51.100.7") }
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-IP"} {
+		passedOn := func(r *http.Request) {
+			r.Header.Add(name, "") // from whoever wants to look
+			r.Header.Add(name, "198.51.100.7")
+		}
 		for _, path := range []string{"/", "/bids", "/metrics", "/assets/console.css"} {
 			want(t, open.browser().get(path, passedOn), http.StatusForbidden, "BIDDER_CONSOLE_TOKEN")
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
@@ -107,7 +108,12 @@ func (s *Server) hear(ctx context.Context, name, id string, callback bridge.Call
 	if err != nil {
 		return err //nolint:wrapcheck // texts always encode
 	}
-	row, err := s.q.HearCallback(ctx, params)
+	var row queries.HearCallbackRow
+	// Not by itself: what was answered is not repeated, and so must survive a crash of the server.
+	err = db.InTx(ctx, s.options.Pool, s.options.Limits, func(tx *db.Tx) (err error) {
+		row, err = queries.New(tx).HearCallback(ctx, params)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -69,8 +69,10 @@ func (l *Lease) standing(f Finding) Verdict {
 		return statusUnknown("the marketplace does not show it")
 	case f.Status == marketplace.AwardPending:
 		return Review(ReasonAwardPending)
-	case f.Dormant:
-		return statusUnknown("it stands there, but its posting is closed, and nobody says who was chosen")
+	case f.Dormant && (f.Status == marketplace.Submitted || !l.unseenTooLong()): // clients choose others as well, and later
+		v := statusUnknown("it stands there, but its posting is closed, and nobody says that it was chosen or turned down")
+		v.dormant = true
+		return v
 	case !ended:
 		return Verdict{placed: &placed{externalID: f.ExternalID}, code: "found"}
 	case !l.Accounted():
@@ -264,6 +266,9 @@ func (l *Lease) recordStatus(ctx context.Context, v Verdict, looked bool) (resul
 		case v.placed != nil || v.code == codeLooking:
 			result = "live"
 			return q.RecordCheck(ctx, true, id, token)
+		case v.dormant && !l.unseenTooLong(): // shown, but the time until a person is asked goes on
+			result = "live"
+			return q.RecordCheck(ctx, false, id, token)
 		case v.review == ReasonAwardPending, l.unseenTooLong():
 			result, e.Result = "review", "review"
 			return q.AskForStatus(ctx, queries.AskForStatusParams{

@@ -74,8 +74,8 @@ func TestRefresh(t *testing.T) { //nolint:tparallel // subtests share a world of
 		inReview   = "ACTIVE place review status_unknown submitted e-1"
 		seen, miss = true, false
 	)
-	dormant := deliverytest.Shows(marketplace.Submitted)
-	dormant.Dormant = true
+	dormant, passedOver := deliverytest.Shows(marketplace.Submitted), deliverytest.Shows(marketplace.Lost)
+	dormant.Dormant, passedOver.Dormant = true, true
 	unknown := marketplace.Finding{Result: marketplace.Result{Kind: marketplace.NeedsHuman, Code: "unknown_status"}}
 	failed := marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "no_answer"}}
 	other := deliverytest.Shows(marketplace.Submitted)
@@ -108,7 +108,9 @@ func TestRefresh(t *testing.T) { //nolint:tparallel // subtests share a world of
 		{"an ended one of another id", once, marketplace.NoDedup, func() marketplace.Finding { f := other; f.Status = marketplace.Rejected; return f }(), stillLive + " posts=1", miss, "unseen"},
 		{"a live one of another id", once, marketplace.NoDedup, other, stillLive + " posts=1", miss, "unseen"},
 		{"a live one of another id for long", once + ago("seen_at", "25 hours"), marketplace.NoDedup, other, inReview + " posts=1", miss, "review"},
-		{"its posting is closed", once, marketplace.NoDedup, dormant, stillLive + " posts=1", miss, "unseen"},
+		{"its posting is closed", once, marketplace.NoDedup, dormant, stillLive + " posts=1", miss, "live"},
+		{"another was chosen", once, marketplace.NoDedup, passedOver, stillLive + " posts=1", miss, "live"},
+		{"another was chosen long ago", once + ago("seen_at", "25 hours"), marketplace.NoDedup, passedOver, "LOST submitted e-1 posts=1", seen, "lost"},
 		{"its posting is closed for long", once + ago("seen_at", "25 hours"), marketplace.NoDedup, dormant, inReview + " posts=1", miss, "review"},
 		{"an unknown status", once, marketplace.NoDedup, unknown, stillLive + " posts=1", miss, "unseen"},
 		{"an unknown status for long", once + ago("seen_at", "25 hours"), marketplace.NoDedup, unknown, inReview + " posts=1", miss, "review"},

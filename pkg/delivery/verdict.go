@@ -19,6 +19,7 @@ type Verdict struct {
 	pause   *pause        // the account calls nobody for a while
 	rest    time.Duration // nor for this long, without a pause that anybody would have to know of
 	silent  bool          // the call had no answer
+	dormant bool          // it stands there, as Finding.Dormant says
 	code    string
 	message string
 	status  int

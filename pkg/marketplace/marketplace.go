@@ -129,8 +129,9 @@ type Finding struct {
 	Status     Status
 	// Definitive says that not finding it proves its absence as of now.
 	Definitive bool
-	// Dormant says that the bid stands as it was, but its posting is open no more, and it is not
-	// said that anybody was chosen: nobody there will say how it ends.
+	// Dormant says that nobody has decided on the bid, but its posting is open no more, so that perhaps
+	// nobody ever will. Status is then what that comes to in the end: Lost where another bid was
+	// chosen, Submitted where nobody says so.
 	Dormant bool
 	// Foreign says that it is the account's, on this posting, but was not placed under this bid's key.
 	Foreign bool

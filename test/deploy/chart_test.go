@@ -501,15 +501,15 @@ func TestNamesAndText(t *testing.T) {
 	t.Parallel()
 	for _, config := range []string{"  # indented\nmarketplaces: {}\n", "\n\n    \nmarketplaces: {}", "a: \"\\t\"\t# tab, no end of line"} {
 		objects := mustRender(t, map[string]any{
-			"config": config, "nameOverride": "123", "image": map[string]any{"pullSecrets": []any{"on", "456"}},
+			"config": config, "nameOverride": "123", "fullnameOverride": "1e3", "serviceAccount": map[string]any{"name": "456"}, "image": map[string]any{"pullSecrets": []any{"on", "456"}},
 			"env": map[string]any{"BIDDER_DRY_RUN": "true"}, "console": map[string]any{"enabled": false},
 		})
 		if got := find[*core.ConfigMap](t, objects, "").Data["bidder.yaml"]; got != config {
 			t.Errorf("%q arrives as %q", config, got)
 		}
 		pass := find[*batch.CronJob](t, objects, "-run").Spec.JobTemplate.Spec.Template
-		if got := pass.Labels["app.kubernetes.io/name"]; got != "123" {
-			t.Errorf("its name is %q", got)
+		if got := []string{pass.Labels["app.kubernetes.io/name"], pass.Spec.ServiceAccountName, pass.Spec.Volumes[0].ConfigMap.Name}; !slices.Equal(got, []string{"123", "456", "1e3"}) {
+			t.Errorf("names are %q", got)
 		}
 		if diff := cmp.Diff([]core.LocalObjectReference{{Name: "on"}, {Name: "456"}}, pass.Spec.ImagePullSecrets); diff != "" {
 			t.Errorf("secrets of the registry (-want +got):\n%s", diff)

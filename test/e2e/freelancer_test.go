@@ -171,29 +171,39 @@ func TestFreelancerAwarded(t *testing.T) {
 	}
 }
 
-// TestFreelancerClosed: a bid that nobody has chosen ends when another has the project; where only the project ends,
-// a person is asked in the end.
+// TestFreelancerClosed: of a bid that nobody has chosen or turned down, on a project that is over, its end is not known at
+// once: it is lost when another has had the project for long, and where nobody says so a person is asked.
 func TestFreelancerClosed(t *testing.T) {
 	t.Parallel()
 	m := setupFreelancer(t, patient(), sandbox.FreelancerRules{}, "ask_after: 1d")
-	lost, frozen, open := m.placed("1")[0], m.placed("2")[0], m.placed("3")[0]
-	for project, status := range map[int64]string{1: "closed", 2: "frozen"} {
+	passedOver, frozen, open := m.placed("1")[0], m.placed("2")[0], m.placed("3")[0]
+	chosen, unwanted := m.placed("4")[0], m.placed("5")[0]
+	for project, status := range map[int64]string{1: "closed", 2: "frozen", 4: "closed", 5: "closed"} {
 		if err := m.server.SetProjectStatus(project, status); err != nil {
 			t.Fatal(err)
 		}
 	}
 	m.checkedAgo("2 hours")
 	m.pass(0)
-	m.wantState(lost, "LOST", "")
-	m.wantState(frozen, "ACTIVE", "")
+	m.wantCount(5, "bids WHERE status = 'ACTIVE' AND delivery_kind IS NULL")
+	m.wantCount(1, "bids WHERE seen_at > checked_at - interval '1 hour' AND job_id = '3'")
+
+	// It is taken back as any other is, and clients choose several.
+	m.bidder("withdraw", unwanted, "--reason", "a mistake").want(t, 0)
+	if err := m.server.SetStatus(read[string](m.fixture, "SELECT external_bid_id FROM bids WHERE job_id = '4'"), marketplace.Accepted); err != nil {
+		t.Fatal(err)
+	}
 	m.checkedAgo("2 hours")
-	m.exec("UPDATE bids SET seen_at = now() - interval '25 hours', first_post_at = now() - interval '25 hours', last_post_at = now() - interval '25 hours' WHERE job_id = '2'")
+	m.pass(0)
+	m.wantState(unwanted, "WITHDRAWN", "")
+	m.wantState(chosen, "WON", "")
+
+	m.checkedAgo("2 hours")
+	m.exec("UPDATE bids SET seen_at = now() - interval '25 hours', first_post_at = now() - interval '25 hours', last_post_at = now() - interval '25 hours' WHERE status = 'ACTIVE'")
 	m.pass(3)
+	m.wantState(passedOver, "LOST", "")
 	m.wantState(frozen, "ACTIVE", " place review")
 	m.wantState(open, "ACTIVE", "")
-	m.bidder("withdraw", frozen, "--reason", "it leads to nothing") // it still can be
-	m.pass(0)
-	m.wantState(frozen, "WITHDRAWN", "")
 }
 
 // TestFreelancerRefusals: what the marketplace refuses for good ends the bid; what it refuses

@@ -27,7 +27,7 @@ const (
 
 // Lookup asks for the bid by its id, where that is known, or finds it among the account's bids
 // on the project: a live one before those that have ended, of those the newest. Of one whose id is
-// known, and that waits to be chosen, it also asks whether its project is still open.
+// known, that waits to be chosen and is not to be taken back, it also asks whether its project is open.
 func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace.Finding {
 	project, ok := parseID(sought.JobID)
 	if _, known := parseID(sought.ExternalID); !ok || sought.ExternalID != "" && !known {
@@ -53,46 +53,28 @@ func (c *Client) Lookup(ctx context.Context, sought marketplace.Bid) marketplace
 		Known: true, Found: true, ExternalID: found.id, Status: status,
 		Foreign: found.isLive() && found.differs(c.placement(sought, project, found.bidder)),
 	}
-	if sought.ExternalID == "" || status != marketplace.Submitted {
+	if sought.ExternalID == "" || status != marketplace.Submitted || !sought.WithdrawAskedAt.IsZero() {
 		return finding
 	}
-	return c.unlessClosed(ctx, *found, finding)
+	return c.withProject(ctx, project, finding)
 }
 
-// unlessClosed asks what has become of the project of a bid that is known to be there and that
-// nobody has chosen or turned down: a bid that was passed over says so for ever.
-func (c *Client) unlessClosed(ctx context.Context, b bid, finding marketplace.Finding) marketplace.Finding {
-	p, _, err := c.project(ctx, b.project, nil)
+// withProject adds what has become of the project of a bid that nobody has chosen or turned down: one
+// that was passed over says so for ever. One that is to be taken back is taken back all the same.
+func (c *Client) withProject(ctx context.Context, id int64, finding marketplace.Finding) marketplace.Finding {
+	p, _, err := c.project(ctx, id, nil)
 	failed, isRead := errors.AsType[*ReadError](err)
 	switch {
-	case isRead && failed.Code == marketplace.CodeNotFound:
+	case err == nil && p.IsOpen:
+	case err == nil:
 		finding.Dormant = true
-	case err != nil:
+		if p.Status == "closed" && (p.FrontendStatus == "work_in_progress" || p.FrontendStatus == "complete") {
+			finding.Status = marketplace.Lost
+		}
+	case !isRead || failed.Status == 0 || failed.Kind == marketplace.AuthNeeded || failed.Code == marketplace.CodeRateLimited:
 		return unread(err)
-	case p.IsOpen:
-	case p.Status == "closed" && (p.FrontendStatus == "work_in_progress" || p.FrontendStatus == "complete"):
-		return c.passedOver(ctx, b, finding)
-	default:
+	default: // it is not shown, which says nothing of the account
 		finding.Dormant = true
-	}
-	return finding
-}
-
-// passedOver is the finding of a bid whose project somebody works on: it is lost if it still says that
-// nobody has chosen it. It may have been chosen since it was read.
-func (c *Client) passedOver(ctx context.Context, b bid, finding marketplace.Finding) marketplace.Finding {
-	again, err := c.byID(ctx, b.id, b.project, b.bidder)
-	if err != nil {
-		return unread(err)
-	}
-	if again == nil {
-		return finding
-	}
-	switch status, known := again.status(); {
-	case known && status == marketplace.Submitted:
-		finding.Status = marketplace.Lost
-	case known:
-		finding.Status = status
 	}
 	return finding
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,15 +165,19 @@ func TestLookupByID(t *testing.T) {
 	}
 }
 
-// TestLookupOfClosedProject: a bid that nobody has chosen is lost when another one has the project, and where that is not
-// said, it is said that it is not. Before its id is known a look-up says nothing of the project.
+// TestLookupOfClosedProject: of a bid that nobody has chosen it is said whether its project still is open, and else
+// whether another one has it; not before its id is known, nor where it is to be taken back. A project that is not shown
+// says nothing of the account.
 func TestLookupOfClosedProject(t *testing.T) {
 	t.Parallel()
 	project := func(replaced, with string) reply {
 		return reply{status: 200, body: strings.Replace(payload(t, 9), replaced, with, 1)}
 	}
 	lost, dormant, open := found(bidID, "lost", true), found(bidID, "submitted", true), found(bidID, "submitted", true)
-	dormant.Dormant = true
+	lost.Dormant, dormant.Dormant = true, true
+	failed := func(kind marketplace.Kind, code string, status int, after time.Duration) marketplace.Finding {
+		return marketplace.Finding{Result: marketplace.Result{Kind: kind, Code: code, Status: status, After: after}}
+	}
 	for name, tt := range map[string]struct {
 		project reply
 		want    marketplace.Finding
@@ -184,8 +189,12 @@ func TestLookupOfClosedProject(t *testing.T) {
 		"frozen":                  {project(`"status":"closed"`, `"status":"frozen"`), dormant},
 		"gone":                    {reply{status: 404, body: payload(t, 10)}, dormant},
 		"open":                    {reply{status: 200, body: payload(t, 8)}, open},
-		"of another project":      {project("39812345", "39812346"), marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unreadable_answer", Status: 200}}},
-		"the gateway's 404":       {reply{status: 404, body: "<html>"}, marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unavailable", Status: 404}}},
+		"of another project":      {project("39812345", "39812346"), dormant},
+		"private":                 {reply{status: 403, body: "<html>"}, dormant},
+		"the gateway's 404":       {reply{status: 404, body: "<html>"}, dormant},
+		"the gateway's 502":       {reply{status: 502, body: payload(t, 25)}, dormant},
+		"too many requests":       {reply{status: 429, body: payload(t, 24)}, failed(marketplace.NotExecuted, "rate_limited", 429, time.Minute)},
+		"signed out":              {reply{status: 401, body: payload(t, 5)}, failed(marketplace.AuthNeeded, "auth_failed", 0, 0)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -193,28 +202,12 @@ func TestLookupOfClosedProject(t *testing.T) {
 			s.answer(getProject, tt.project)
 			s.answer(getBid, reply{status: 200, body: payload(t, 30)})
 			s.answer(getBids, reply{status: 200, body: payload(t, 27)})
-			wantFinding(t, s.client(t, nil).Lookup(t.Context(), placedBid()), tt.want)
-			wantFinding(t, s.client(t, nil).Lookup(t.Context(), testBid()), open)
-		})
-	}
-	// It was chosen after it was read, and before its project was.
-	submitted, failed := found(bidID, "submitted", true), marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "unavailable", Status: 502}}
-	for name, tt := range map[string]struct {
-		again reply
-		want  marketplace.Finding
-	}{
-		"awarded":       {reply{status: 200, body: payload(t, 32)}, found(bidID, "accepted", true)},
-		"award waits":   {reply{status: 200, body: payload(t, 33)}, found(bidID, "award_pending", true)},
-		"gone":          {reply{status: 404, body: payload(t, 10)}, submitted},
-		"unknown state": {reply{status: 200, body: strings.Replace(payload(t, 30), `"award_status":null`, `"award_status":"shelved"`, 1)}, submitted},
-		"no answer":     {reply{status: 502, body: payload(t, 25)}, failed},
-	} {
-		t.Run("then "+name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			s.answer(getProject, project("", ""))
-			s.answer(getBid, reply{status: 200, body: payload(t, 30)}, tt.again)
-			wantFinding(t, s.client(t, nil).Lookup(t.Context(), placedBid()), tt.want)
+			client := s.client(t, nil)
+			wantFinding(t, client.Lookup(t.Context(), placedBid()), tt.want)
+			wantFinding(t, client.Lookup(t.Context(), testBid()), open)
+			unwanted := placedBid()
+			unwanted.WithdrawAskedAt = time.Now()
+			wantFinding(t, client.Lookup(t.Context(), unwanted), open)
 		})
 	}
 }

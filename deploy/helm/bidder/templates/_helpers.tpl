@@ -151,7 +151,7 @@ valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}}
 volumes:
   {{- if and .configured .root.Values.config }}
   - name: config
-    configMap: {name: {{ include "bidder.fullname" .root }}}
+    configMap: {name: {{ include "bidder.fullname" .root | quote }}}
   {{- end }}
   {{- with $volumes }}
   {{- toYaml . | nindent 2 }}
@@ -192,7 +192,7 @@ template:
     {{- include "bidder.podMetadata" . | nindent 4 }}
   spec:
     restartPolicy: Never
-    serviceAccountName: {{ include "bidder.serviceAccount" .root }}
+    serviceAccountName: {{ include "bidder.serviceAccount" .root | quote }}
     terminationGracePeriodSeconds: {{ $run.terminationGracePeriodSeconds }}
     {{- include "bidder.podSpec" . | nindent 4 }}
     containers:
