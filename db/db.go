@@ -122,8 +122,8 @@ var (
 	ErrReplica = errors.New("the database is a replica or read-only: connect to the primary (target_session_attrs=read-write)")
 	// ErrNotMigrated means that the schema is missing or older than the program.
 	ErrNotMigrated = errors.New("the database is not migrated: run `bidder migrate up`")
-	// ErrDirty means that a migration failed half-way.
-	ErrDirty = errors.New("the last migration failed: run `bidder migrate version`, it says what to do")
+	// ErrDirty means that a migration is under way, or was cut off before it was answered.
+	ErrDirty = errors.New("a migration is running or was cut off: run `bidder migrate version`, it says what to do")
 	// ErrNewerSchema means that a newer program has migrated the schema.
 	ErrNewerSchema = errors.New("the database is newer than this program: upgrade bidder")
 )
@@ -178,7 +178,7 @@ func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error
 	if err != nil {
 		return SchemaState{}, fmt.Errorf("read the schema's version: %w", err)
 	}
-	state.Version, state.Dirty = uint(row.Version), row.Dirty //nolint:gosec // a migration number
+	state.Version, state.Dirty = uint(max(row.Version, 0)), row.Dirty //nolint:gosec // a migration number; -1 is none
 	return state, nil
 }
 

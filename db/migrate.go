@@ -18,6 +18,7 @@ import (
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -88,9 +89,16 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 	if err := ctx.Err(); err != nil {
 		return false, err //nolint:wrapcheck // migrationError does
 	}
-	err := m.Steps(direction)
+	before, _, err := m.Version()
+	if errors.Is(err, migrate.ErrNilVersion) {
+		before, err = 0, nil
+	}
+	if err != nil {
+		return false, err //nolint:wrapcheck // migrationError does
+	}
+	err = m.Steps(direction)
 	if !errors.Is(err, os.ErrNotExist) {
-		return err == nil, err //nolint:wrapcheck // migrationError does
+		return err == nil, errors.Join(err, mend(m, before, err))
 	}
 	version, _, err := m.Version()
 	switch latest := LatestVersion(); {
@@ -102,10 +110,48 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 	return false, err //nolint:wrapcheck // migrationError does
 }
 
-// MigrateForce records version as clean without running anything: after a failed
-// migration, which Postgres itself has rolled back, the one before it.
-func MigrateForce(ctx context.Context, url string, version int) error {
-	return migrateWith(ctx, url, func(m *migrate.Migrate) error { return m.Force(version) })
+// mend corrects what the library has noted of a migration that failed: it calls the schema dirty, and then
+// everybody refuses it. Where the server has refused a statement of the file, which is one transaction, nothing
+// of it is there; and where it has refused only to note that the file is done, for want of a lock, that can be
+// noted once more. Of what was never answered nobody knows.
+func mend(m *migrate.Migrate, before uint, failed error) error {
+	cause, query := opened(failed)
+	refusal, ok := errors.AsType[*pgconn.PgError](cause)
+	if !ok || refusal.SeverityUnlocalized != "ERROR" {
+		return nil
+	}
+	now, dirty, err := m.Version()
+	switch {
+	case errors.Is(err, migrate.ErrNilVersion):
+		now, dirty = 0, before != 0
+	case err != nil:
+		return fmt.Errorf("read the version after that: %w", err)
+	}
+	if !dirty {
+		return nil
+	}
+	clean := now
+	if !strings.Contains(query, "schema_migrations") {
+		clean = before
+	}
+	if err := m.Force(numbered(clean)); err != nil {
+		return fmt.Errorf("note that the schema is at version %d: %w", clean, err)
+	}
+	return nil
+}
+
+// numbered is a version as the library counts: none is -1.
+func numbered(version uint) int {
+	if version == 0 {
+		return -1
+	}
+	return int(version) //nolint:gosec // a migration number
+}
+
+// MigrateForce records version, 0 for none, as clean without running anything: after a migration that was
+// cut off, the one that the schema is at.
+func MigrateForce(ctx context.Context, url string, version uint) error {
+	return migrateWith(ctx, url, func(m *migrate.Migrate) error { return m.Force(numbered(version)) })
 }
 
 func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) error) (err error) {
@@ -153,15 +199,7 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 
 // migrationError opens the library's errors, which do not unwrap.
 func migrationError(err error) error {
-	var byValue database.Error
-	var byPointer *database.Error
-	cause := err
-	switch {
-	case errors.As(err, &byPointer):
-		cause = byPointer.OrigErr
-	case errors.As(err, &byValue):
-		cause = byValue.OrigErr
-	}
+	cause, _ := opened(err)
 	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
 		return fmt.Errorf("%w (version %d)", ErrDirty, dirty.Version)
 	}
@@ -169,4 +207,17 @@ func migrationError(err error) error {
 		return fmt.Errorf("%w: %w", ErrMigrationBusy, cause)
 	}
 	return fmt.Errorf("migrate: %w", cause)
+}
+
+// opened is what the server said, and of which statement, if err is the library's of that.
+func opened(err error) (cause error, query string) {
+	var byValue database.Error
+	var byPointer *database.Error
+	switch {
+	case errors.As(err, &byPointer):
+		return byPointer.OrigErr, string(byPointer.Query)
+	case errors.As(err, &byValue):
+		return byValue.OrigErr, string(byValue.Query)
+	}
+	return err, ""
 }

@@ -160,43 +160,142 @@ func TestMigrateBusy(t *testing.T) {
 	}
 }
 
-// A migration that fails leaves the database as it was, but marked; until somebody says
-// where it stands, nothing works on it.
-func TestMigrateDirty(t *testing.T) {
+// TestMigrateRefused: what the server refuses, as for a table in use, leaves the version before it, clean: pods go on, and it
+// can be run again.
+func TestMigrateRefused(t *testing.T) {
 	t.Parallel()
 	database := testdb.New(t)
 	pool := database.Pool(t)
 	complete := listing(t, pool, "public")
 	latest := db.LatestVersion()
+	all := versions(t)
+	clean := func(version uint) {
+		t.Helper()
+		state, err := db.ReadSchemaState(t.Context(), pool)
+		if want := (db.SchemaState{Version: version, Latest: latest, Schema: "public"}); err != nil || state != want {
+			t.Errorf("state %+v, %v; want %+v", state, err, want)
+		}
+	}
+	busy := with(t, database.DirectURL, "lock_timeout", "100ms")
+	inUse := func(change func() error) {
+		t.Helper()
+		reader, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens, spending")
+		wantIs(t, change(), db.ErrMigrationBusy)
+		if err := reader.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inUse(func() error { return db.MigrateDown(t.Context(), busy, 1) })
+	clean(latest)
+	if err := db.CheckSchema(t.Context(), pool); err != nil {
+		t.Error(err)
+	}
+	wantListing(t, listing(t, pool, "public"), complete)
 
-	reader, err := pool.Begin(t.Context())
+	if err := db.MigrateDown(t.Context(), database.DirectURL, 1); err != nil {
+		t.Fatal(err)
+	}
+	inUse(func() error { return db.MigrateUp(t.Context(), busy) })
+	clean(all[len(all)-2])
+	if err := db.MigrateUp(t.Context(), database.DirectURL); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	clean(latest)
+	wantListing(t, listing(t, pool, "public"), complete)
+}
+
+// TestMigrateRefusedFirst: neither is the first one in anybody's way, up or down.
+func TestMigrateRefusedFirst(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t, testdb.WithoutMigrations())
+	pool := database.Pool(t)
+	exec(t, pool, "CREATE TABLE postings ()")
+	if err := db.MigrateUp(t.Context(), database.DirectURL); db.Code(err) != "42P07" {
+		t.Errorf("beside a table of that name: %v", err)
+	}
+	exec(t, pool, "DROP TABLE postings")
+	if err := db.MigrateUp(t.Context(), database.DirectURL); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.MigrateDown(t.Context(), database.DirectURL, len(versions(t))-1); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, "CREATE VIEW mine AS SELECT title FROM postings")
+	if err := db.MigrateDown(t.Context(), database.DirectURL, 1); db.Code(err) != "2BP01" {
+		t.Errorf("below a view: %v", err)
+	}
+	state, err := db.ReadSchemaState(t.Context(), pool)
+	if err != nil || state.Version != 1 || state.Dirty {
+		t.Errorf("state %+v, %v", state, err)
+	}
+}
+
+// TestMigrateNotedLate: a file that is done is noted as done, also if that has to wait for a lock twice.
+func TestMigrateNotedLate(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := database.Pool(t)
+	table, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, reader, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens, spending")
-	err = db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "100ms"), 1)
-	wantIs(t, err, db.ErrMigrationBusy)
-	if err := reader.Rollback(t.Context()); err != nil {
+	exec(t, table, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens, spending")
+	down := make(chan error, 1)
+	go func() { down <- db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "3s"), 1) }()
+	const waits = `FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'bidder migrate' AND wait_event_type = 'Lock'`
+	await(t, "the file waits", func() bool { return value[bool](t, pool, "SELECT EXISTS (SELECT "+waits+")") })
+	versions, err := pool.Begin(t.Context()) // as pg_dump does
+	if err != nil {
 		t.Fatal(err)
 	}
-
-	state, err := db.ReadSchemaState(t.Context(), pool)
-	all := versions(t)
-	if want := (db.SchemaState{Version: all[len(all)-2], Latest: latest, Dirty: true, Schema: "public"}); err != nil || state != want {
-		t.Errorf("state %+v, %v; want %+v", state, err, want)
+	exec(t, versions, "LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
+	if err := table.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
 	}
+	attempts := map[time.Time]bool{}
+	await(t, "to note it is tried again", func() bool {
+		if at := value[*time.Time](t, pool, "SELECT max(query_start) "+waits+" AND query ILIKE 'truncate%'"); at != nil {
+			attempts[*at] = true
+		}
+		return len(attempts) > 1
+	})
+	if err := versions.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, <-down, db.ErrMigrationBusy)
+	state, err := db.ReadSchemaState(t.Context(), pool)
+	if err != nil || state.Version != db.LatestVersion()-1 || state.Dirty {
+		t.Errorf("state %+v, %v", state, err)
+	}
+}
+
+// TestMigrateDirty: what was cut off is refused by everybody until a person says where the schema is.
+func TestMigrateDirty(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := database.Pool(t)
+	latest := db.LatestVersion()
+	exec(t, pool, "UPDATE schema_migrations SET dirty = true")
 	wantIs(t, db.CheckSchema(t.Context(), pool), db.ErrDirty)
 	wantIs(t, db.MigrateUp(t.Context(), database.DirectURL), db.ErrDirty)
 	wantIs(t, db.MigrateDown(t.Context(), database.DirectURL, 1), db.ErrDirty)
-	_, err = db.Open(t.Context(), db.Options{URL: database.URL})
+	_, err := db.Open(t.Context(), db.Options{URL: database.URL})
 	wantIs(t, err, db.ErrDirty)
-	wantListing(t, listing(t, pool, "public"), complete)
 
-	if err := db.MigrateForce(t.Context(), database.DirectURL, int(latest)); err != nil {
+	if err := db.MigrateForce(t.Context(), database.DirectURL, latest); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.CheckSchema(t.Context(), pool); err != nil {
 		t.Errorf("after force: %v", err)
+	}
+	exec(t, pool, "UPDATE schema_migrations SET version = -1, dirty = true") // of a way down from the first one
+	state, err := db.ReadSchemaState(t.Context(), pool)
+	if err != nil || state.Version != 0 || !state.Dirty {
+		t.Errorf("state %+v, %v", state, err)
 	}
 }
 

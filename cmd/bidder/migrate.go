@@ -153,10 +153,11 @@ func (a *app) migrateVersionCommand() *cobra.Command {
 func (a *app) migrateForceCommand() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "force VERSION", Short: "Record a version as clean, after a migration failed",
-		Long: `Records that the schema is at VERSION and clean, without running anything. After a
-failed migration Postgres has rolled its file back: the version before it is the right
-one. ` + "`bidder migrate version`" + ` says which.`,
+		Use: "force VERSION", Short: "Record a version as clean, after a migration was cut off",
+		Long: `Records that the schema is at VERSION and clean, without running anything. It is for
+migrations whose process or connection ended before Postgres answered: one that Postgres
+refuses leaves the version before it, clean. ` + "`bidder migrate version`" + ` says how to
+find out which is right.`,
 		Example: "  bidder migrate force 2 --yes",
 		Args:    exactArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
@@ -171,10 +172,7 @@ one. ` + "`bidder migrate version`" + ` says which.`,
 				if err := refuseDryRun(s.Config, "migrate force"); err != nil {
 					return err
 				}
-				if version == 0 {
-					version = -1 // the library's "none"
-				}
-				return db.MigrateForce(ctx, s.url, version)
+				return db.MigrateForce(ctx, s.url, uint(version)) //nolint:gosec // it is not negative
 			})
 		}),
 	}
@@ -191,6 +189,11 @@ func (a *app) explainDirt(err error, before db.SchemaState) error {
 }
 
 func (a *app) sayDirt(version uint) {
-	fmt.Fprintf(a.stderr, "The migration to or from version %d failed. Postgres has rolled its file back, so nothing of it is there.\n"+
-		"Find out why it failed and mend that; then `bidder migrate force %d --yes` and `bidder migrate up`.\n", version, max(version, 1)-1)
+	fmt.Fprintf(a.stderr, "A migration to version %d is running, or its process or connection ended before Postgres answered. It is running while\n"+
+		"  SELECT FROM pg_stat_activity WHERE application_name = 'bidder migrate'\n"+
+		"finds anything: then wait. Else its file was applied as a whole or not at all, so look at what db/migrations/%06[1]d_*.sql does:\n"+
+		"  what it makes is there, and nothing of what later ones make: `bidder migrate force %[1]d --yes`\n"+
+		"  what it makes is not there:                                  `bidder migrate force %[2]d --yes`\n"+
+		"  also what the next one makes is there (it was a way down):   `bidder migrate force %[3]d --yes`\n"+
+		"and go on with `bidder migrate up`.\n", version, max(version, 1)-1, version+1)
 }

@@ -63,8 +63,9 @@ func (a *app) resumeCommand() *cobra.Command {
 		Use:   "resume [MARKETPLACE]",
 		Short: "Start calls again that were paused, by hand or by a marketplace's answer",
 		Long: `Lifts the pauses of a marketplace, or all pauses there are. A pause of everything stays
-when one marketplace is resumed.`,
+when one marketplace is resumed; '*' ends it alone, and leaves those of marketplaces.`,
 		Example: `  bidder resume upwork
+  bidder resume '*'
   bidder resume`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
@@ -72,7 +73,7 @@ when one marketplace is resumed.`,
 				return usageError{errors.New("--by must not be empty")}
 			}
 			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
-				return a.resumeAccounts(cmd.Context(), s, name, by)
+				return a.resumeAccounts(cmd.Context(), s, name, by, len(args) == 0)
 			})
 		}),
 	}
@@ -100,19 +101,19 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 	return err
 }
 
-// resumeAccounts lifts pauses, and says which they were.
-func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string) error {
+// resumeAccounts lifts the pauses of name, or all there are, and says which they were.
+func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string, all bool) error {
 	q := queries.New(s.pool)
 	before, err := q.PausedAccounts(ctx)
 	if err != nil {
 		return fmt.Errorf("list what is paused: %w", err)
 	}
-	if _, err := q.ResumeAccounts(ctx, by, name); err != nil {
+	if _, err := q.ResumeAccounts(ctx, by, name, all); err != nil {
 		return err
 	}
 	lifted := 0
 	for _, p := range before {
-		if name == everything || p.Marketplace == name {
+		if all || p.Marketplace == name {
 			lifted++
 			fmt.Fprintf(a.stderr, "Resumed %s, account %s: paused %s by %s (%s).\n", orAll(p.Marketplace), orAll(p.Account), a.moment(p.PausedAt),
 				terminal.Text(p.PausedBy), terminal.Text(p.Reason))
@@ -120,8 +121,10 @@ func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string) e
 	}
 	switch {
 	case lifted > 0:
-	case name == everything:
+	case all:
 		fmt.Fprintln(a.stderr, "Nothing was paused.")
+	case name == everything:
+		fmt.Fprintln(a.stderr, "There was no pause of everything.")
 	default:
 		fmt.Fprintf(a.stderr, "%s was not paused.\n", name)
 	}
@@ -131,7 +134,7 @@ func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string) e
 // changePause changes the pause of one marketplace or of all, and shows what is paused then.
 func (a *app) changePause(cmd *cobra.Command, args []string, what string, change func(s *session, name string) error) error {
 	name := everything
-	if len(args) > 0 {
+	if len(args) > 0 && args[0] != everything {
 		key, err := parseKey(args[0], "-")
 		if err != nil {
 			return err

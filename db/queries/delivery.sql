@@ -360,9 +360,10 @@ VALUES (@marketplace, @account, clock_timestamp() + @rest::interval)
 ON CONFLICT (marketplace, account) DO UPDATE SET next_slot = excluded.next_slot WHERE a.next_slot < excluded.next_slot;
 
 -- name: ResumeAccounts :execrows
+-- Ends the pauses of a marketplace, that of everything ('*') included, or all there are.
 UPDATE accounts
 SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = @resumed_by::text
-WHERE paused_at IS NOT NULL AND (marketplace = @marketplace OR @marketplace = '*');
+WHERE paused_at IS NOT NULL AND (marketplace = @marketplace OR @all_there_are::boolean);
 
 -- name: PausedAccounts :many
 SELECT marketplace, account, paused_at::timestamptz AS paused_at, paused_until, paused_reason::text AS reason, paused_by::text AS paused_by

@@ -841,11 +841,12 @@ func (q *Queries) RestAccount(ctx context.Context, marketplace string, account s
 const ResumeAccounts = `-- name: ResumeAccounts :execrows
 UPDATE accounts
 SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, paused_by = NULL, resumed_at = clock_timestamp(), resumed_by = $1::text
-WHERE paused_at IS NOT NULL AND (marketplace = $2 OR $2 = '*')
+WHERE paused_at IS NOT NULL AND (marketplace = $2 OR $3::boolean)
 `
 
-func (q *Queries) ResumeAccounts(ctx context.Context, resumedBy string, marketplace string) (int64, error) {
-	result, err := q.db.Exec(ctx, ResumeAccounts, resumedBy, marketplace)
+// Ends the pauses of a marketplace, that of everything ('*') included, or all there are.
+func (q *Queries) ResumeAccounts(ctx context.Context, resumedBy string, marketplace string, allThereAre bool) (int64, error) {
+	result, err := q.db.Exec(ctx, ResumeAccounts, resumedBy, marketplace, allThereAre)
 	if err != nil {
 		return 0, err
 	}

@@ -302,7 +302,7 @@ func TestPause(t *testing.T) {
 			if isAll, calls := tt.marketplace == "*", script.Calls(); (calls == "lookup") != isAll || w.State(bid.ID) != "ACTIVE place pending" {
 				t.Errorf("%s, %s; calls %q", w.State(bid.ID), w.State(other.ID), calls)
 			}
-			if _, err := queries.New(w.SQL).ResumeAccounts(t.Context(), "mara", tt.marketplace); err != nil {
+			if _, err := queries.New(w.SQL).ResumeAccounts(t.Context(), "mara", tt.marketplace, false); err != nil {
 				t.Fatal(err)
 			}
 			w.Due(bid.ID)

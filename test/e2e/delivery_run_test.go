@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -166,6 +167,40 @@ func TestPause(t *testing.T) {
 			m.wantLive(3)
 		})
 	}
+}
+
+// TestResumeOneByOne: after a restore the pause of everything ends while marketplaces that were paused by themselves, and are
+// not done, stay so.
+func TestResumeOneByOne(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.claim("1")
+	paused := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, p := range decode[list[struct{ Marketplace string }]](t, f.bidder("pause", "upwork", "--dry-run", "-o", "json").want(t, 0)).Items {
+			got = append(got, p.Marketplace)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("paused are %v, want %v", got, want)
+		}
+	}
+	f.bidder("pause", "--reason", "restore").want(t, 0)
+	f.bidder("pause", "upwork", "--reason", "restore").want(t, 0)
+	f.bidder("pause", "guru", "--reason", "restore").want(t, 0)
+	paused("*", "guru", "upwork")
+	f.bidder("resume", "guru").want(t, 0)
+	paused("*", "upwork")
+	if r := f.bidder("resume", "*").want(t, 0); !strings.Contains(r.stderr, "Resumed all") || strings.Contains(r.stderr, "upwork") {
+		t.Errorf("it says %s", r.stderr)
+	}
+	paused("upwork")
+	if r := f.bidder("resume", "*").want(t, 0); !strings.Contains(r.stderr, "no pause of everything") {
+		t.Errorf("it says %s", r.stderr)
+	}
+	f.bidder("pause", "*").want(t, 0)
+	f.bidder("resume").want(t, 0)
+	paused()
 }
 
 // TestPauseMistyped: the name of a marketplace that nothing is known of is taken, but told.
