@@ -178,7 +178,7 @@ func ReadSchemaState(ctx context.Context, conn queries.DBTX) (SchemaState, error
 	if err != nil {
 		return SchemaState{}, fmt.Errorf("read the schema's version: %w", err)
 	}
-	state.Version, state.Dirty = uint(max(row.Version, 0)), row.Dirty //nolint:gosec // a migration number; -1 is none
+	state.Version, state.Dirty = uint(max(row.Version, 0)), row.Dirty
 	return state, nil
 }
 

@@ -94,7 +94,7 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 		before, err = 0, nil
 	}
 	if err != nil {
-		return false, err //nolint:wrapcheck // migrationError does
+		return false, err
 	}
 	err = m.Steps(direction)
 	if !errors.Is(err, os.ErrNotExist) {
@@ -115,7 +115,7 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 // of it is there; and where it has refused only to note that the file is done, for want of a lock, that can be
 // noted once more. Of what was never answered nobody knows.
 func mend(m *migrate.Migrate, before uint, failed error) error {
-	cause, query := opened(failed)
+	query, cause := opened(failed)
 	refusal, ok := errors.AsType[*pgconn.PgError](cause)
 	if !ok || refusal.SeverityUnlocalized != "ERROR" {
 		return nil
@@ -145,7 +145,7 @@ func numbered(version uint) int {
 	if version == 0 {
 		return -1
 	}
-	return int(version) //nolint:gosec // a migration number
+	return int(version)
 }
 
 // MigrateForce records version, 0 for none, as clean without running anything: after a migration that was
@@ -199,7 +199,7 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 
 // migrationError opens the library's errors, which do not unwrap.
 func migrationError(err error) error {
-	cause, _ := opened(err)
+	_, cause := opened(err)
 	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
 		return fmt.Errorf("%w (version %d)", ErrDirty, dirty.Version)
 	}
@@ -210,14 +210,14 @@ func migrationError(err error) error {
 }
 
 // opened is what the server said, and of which statement, if err is the library's of that.
-func opened(err error) (cause error, query string) {
+func opened(err error) (query string, cause error) {
 	var byValue database.Error
 	var byPointer *database.Error
 	switch {
 	case errors.As(err, &byPointer):
-		return byPointer.OrigErr, string(byPointer.Query)
+		return string(byPointer.Query), byPointer.OrigErr
 	case errors.As(err, &byValue):
-		return byValue.OrigErr, string(byValue.Query)
+		return string(byValue.Query), byValue.OrigErr
 	}
-	return err, ""
+	return "", err
 }

@@ -172,7 +172,7 @@ find out which is right.`,
 				if err := refuseDryRun(s.Config, "migrate force"); err != nil {
 					return err
 				}
-				return db.MigrateForce(ctx, s.url, uint(version)) //nolint:gosec // it is not negative
+				return db.MigrateForce(ctx, s.url, uint(version))
 			})
 		}),
 	}
