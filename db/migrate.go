@@ -9,6 +9,7 @@ import (
 	neturl "net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,34 +111,29 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 	return false, err //nolint:wrapcheck // migrationError does
 }
 
-// mend corrects what the library has noted of a migration that failed: it calls the schema dirty, and then
-// everybody refuses it. Where the server has refused a statement of the file, which is one transaction, nothing
-// of it is there; and where it has refused only to note that the file is done, for want of a lock, that can be
-// noted once more. Of what was never answered nobody knows.
+// mend corrects what the library has noted of a migration that the server has refused: it calls the schema
+// dirty, and then everybody refuses it. The file is one transaction, so nothing of it is there, and the version
+// before it still stands; while it is dirty nobody else migrates. Of what was never answered, or could not be
+// noted, only a person can tell.
 func mend(m *migrate.Migrate, before uint, failed error) error {
-	query, cause := opened(failed)
+	file, cause := opened(failed)
 	refusal, ok := errors.AsType[*pgconn.PgError](cause)
-	if !ok || refusal.SeverityUnlocalized != "ERROR" {
+	if !ok || refusal.SeverityUnlocalized != "ERROR" || !isMigration(file) {
 		return nil
 	}
-	now, dirty, err := m.Version()
-	switch {
-	case errors.Is(err, migrate.ErrNilVersion):
-		now, dirty = 0, before != 0
-	case err != nil:
-		return fmt.Errorf("read the version after that: %w", err)
-	}
-	if !dirty {
-		return nil
-	}
-	clean := now
-	if !strings.Contains(query, "schema_migrations") {
-		clean = before
-	}
-	if err := m.Force(numbered(clean)); err != nil {
-		return fmt.Errorf("note that the schema is at version %d: %w", clean, err)
+	if err := m.Force(numbered(before)); err != nil {
+		return fmt.Errorf("note that the schema still is at version %d: %w", before, err)
 	}
 	return nil
+}
+
+// isMigration says whether a query is a file of the schema, and not one of the library's own.
+func isMigration(query string) bool {
+	names, _ := fs.Glob(Migrations, "migrations/*.sql") // only a malformed pattern fails
+	return slices.ContainsFunc(names, func(name string) bool {
+		file, err := Migrations.ReadFile(name)
+		return err == nil && string(file) == query
+	})
 }
 
 // numbered is a version as the library counts: none is -1.
