@@ -155,7 +155,7 @@ func newerSchema(version, latest uint) error {
 type SchemaState struct {
 	Version uint // 0: never migrated
 	Latest  uint // what this program was built for
-	Dirty   bool // the migration to Version failed
+	Dirty   bool // a migration to Version is under way, or was cut off
 	Replica bool // a standby, or read-only
 	Schema  string
 }

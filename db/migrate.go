@@ -9,7 +9,6 @@ import (
 	neturl "net/url"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,16 +89,9 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 	if err := ctx.Err(); err != nil {
 		return false, err //nolint:wrapcheck // migrationError does
 	}
-	before, _, err := m.Version()
-	if errors.Is(err, migrate.ErrNilVersion) {
-		before, err = 0, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	err = m.Steps(direction)
+	err := m.Steps(direction)
 	if !errors.Is(err, os.ErrNotExist) {
-		return err == nil, errors.Join(err, mend(m, before, err))
+		return err == nil, mend(m, err)
 	}
 	version, _, err := m.Version()
 	switch latest := LatestVersion(); {
@@ -114,26 +106,43 @@ func step(ctx context.Context, m *migrate.Migrate, direction int) (bool, error) 
 // mend corrects what the library has noted of a migration that the server has refused: it calls the schema
 // dirty, and then everybody refuses it. The file is one transaction, so nothing of it is there, and the version
 // before it still stands; while it is dirty nobody else migrates. Of what was never answered, or could not be
-// noted, only a person can tell.
-func mend(m *migrate.Migrate, before uint, failed error) error {
-	file, cause := opened(failed)
+// noted, only a person can tell. It returns failed, and what else went wrong.
+func mend(m *migrate.Migrate, failed error) error {
+	query, cause := opened(failed)
 	refusal, ok := errors.AsType[*pgconn.PgError](cause)
-	if !ok || refusal.SeverityUnlocalized != "ERROR" || !isMigration(file) {
-		return nil
+	if !ok || refusal.SeverityUnlocalized != "ERROR" {
+		return failed
+	}
+	before, ok := versionBefore(query)
+	if !ok {
+		return failed
 	}
 	if err := m.Force(numbered(before)); err != nil {
-		return fmt.Errorf("note that the schema still is at version %d: %w", before, err)
+		_, why := opened(err)
+		return fmt.Errorf("%w: it was refused (%w), and that the schema still is at version %d could not be noted: %w", ErrDirty, cause, before, why)
 	}
-	return nil
+	return failed
 }
 
-// isMigration says whether a query is a file of the schema, and not one of the library's own.
-func isMigration(query string) bool {
-	names, _ := fs.Glob(Migrations, "migrations/*.sql") // only a malformed pattern fails
-	return slices.ContainsFunc(names, func(name string) bool {
+// versionBefore is the version at which a query is run that is a file of the schema, and none of the library's
+// own statements: 0 for none.
+func versionBefore(query string) (version uint, ok bool) {
+	names, _ := fs.Glob(Migrations, "migrations/*.sql") // only a malformed pattern fails; sorted, the way back first
+	for _, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		n, _ := strconv.ParseUint(number, 10, 32) // a test looks at the names
+		isUp := strings.HasSuffix(name, ".up.sql")
 		file, err := Migrations.ReadFile(name)
-		return err == nil && string(file) == query
-	})
+		switch {
+		case err == nil && string(file) == query && isUp:
+			return version, true
+		case err == nil && string(file) == query:
+			return uint(n), true
+		case isUp:
+			version = uint(n)
+		}
+	}
+	return 0, false
 }
 
 // numbered is a version as the library counts: none is -1.
@@ -195,6 +204,9 @@ func migrateWith(ctx context.Context, url string, change func(*migrate.Migrate) 
 
 // migrationError opens the library's errors, which do not unwrap.
 func migrationError(err error) error {
+	if errors.Is(err, ErrDirty) {
+		return err // mend's
+	}
 	_, cause := opened(err)
 	if dirty, ok := errors.AsType[migrate.ErrDirty](err); ok {
 		return fmt.Errorf("%w (version %d)", ErrDirty, dirty.Version)

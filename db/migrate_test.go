@@ -234,6 +234,34 @@ func TestMigrateRefusedFirst(t *testing.T) {
 	}
 }
 
+// TestMigrateRefusedUnnoted: where not even that can be noted, it is said, with what was refused.
+func TestMigrateRefusedUnnoted(t *testing.T) {
+	t.Parallel()
+	database := testdb.New(t)
+	pool := database.Pool(t)
+	table, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, table, "SELECT FROM postings, candidates, runs, bids, bid_events, accounts, callbacks, tokens, spending")
+	down := make(chan error, 1)
+	go func() { down <- db.MigrateDown(t.Context(), with(t, database.DirectURL, "lock_timeout", "2s"), 1) }()
+	await(t, "the file waits", func() bool {
+		return value[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'bidder migrate' AND wait_event = 'relation')`)
+	})
+	exec(t, table, "LOCK TABLE schema_migrations IN ACCESS SHARE MODE") // as pg_dump does
+	err = <-down
+	wantIs(t, err, db.ErrDirty)
+	if db.Code(err) != db.CodeLockNotAvailable || !strings.Contains(err.Error(), fmt.Sprintf("at version %d could not be noted", db.LatestVersion())) {
+		t.Error(err)
+	}
+	if err := table.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, db.CheckSchema(t.Context(), pool), db.ErrDirty)
+}
+
 // TestMigrateRefusedBesideAnother: who does not get the lock of migrations leaves what another one has noted as it is.
 func TestMigrateRefusedBesideAnother(t *testing.T) {
 	t.Parallel()

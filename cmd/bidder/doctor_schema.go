@@ -21,7 +21,7 @@ func schemaFix(err error, facts queries.ServerFactsRow) string {
 	case facts.Schema == "":
 		return "no schema of the search_path can be used: " + grants + ", or create the schema and run bidder migrate up"
 	case errors.Is(err, db.ErrDirty):
-		return "bidder migrate version: it says what the failed migration has left, and how to go on"
+		return "bidder migrate version: it says how to find out what a migration that was cut off has left, and how to go on"
 	case errors.Is(err, db.ErrNewerSchema):
 		return "run the bidder that migrated the database, or a newer one; bidder migrate down of that one takes the schema back"
 	}

@@ -4,8 +4,11 @@
 -- its effect. The same call again has none. A look-up under way is overtaken: it may have
 -- been answered before the change. What a pod has leased is left to it, and what waits for a
 -- person to that person, whom the history tells. A bid that was never sent has nothing to look up.
+-- On the disk, whatever the server's settings are: what was answered is not repeated.
 WITH heard AS (
-    INSERT INTO callbacks (marketplace, webhook_id) VALUES (@marketplace::text, @webhook_id::text)
+    INSERT INTO callbacks (marketplace, webhook_id)
+    SELECT @marketplace::text, @webhook_id::text
+    WHERE current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL
     ON CONFLICT DO NOTHING
     RETURNING marketplace
 ),

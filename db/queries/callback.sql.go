@@ -35,7 +35,9 @@ func (q *Queries) ForgetCallbacks(ctx context.Context, olderThan time.Duration, 
 
 const HearCallback = `-- name: HearCallback :one
 WITH heard AS (
-    INSERT INTO callbacks (marketplace, webhook_id) VALUES ($1::text, $2::text)
+    INSERT INTO callbacks (marketplace, webhook_id)
+    SELECT $1::text, $2::text
+    WHERE current_setting('synchronous_commit') <> 'off' OR set_config('synchronous_commit', 'on', true) IS NOT NULL
     ON CONFLICT DO NOTHING
     RETURNING marketplace
 ),
@@ -85,6 +87,7 @@ type HearCallbackRow struct {
 // its effect. The same call again has none. A look-up under way is overtaken: it may have
 // been answered before the change. What a pod has leased is left to it, and what waits for a
 // person to that person, whom the history tells. A bid that was never sent has nothing to look up.
+// On the disk, whatever the server's settings are: what was answered is not repeated.
 func (q *Queries) HearCallback(ctx context.Context, arg HearCallbackParams) (HearCallbackRow, error) {
 	row := q.db.QueryRow(ctx, HearCallback,
 		arg.Marketplace,

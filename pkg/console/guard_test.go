@@ -106,7 +106,7 @@ func TestForwarded(t *testing.T) {
 	t.Parallel()
 	open := setupPages(t, func(o *console.Options) { o.Token, o.ReadonlyToken = config.Secret{}, config.Secret{} })
 	closed := setupPages(t)
-	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-IP"} {
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Server", "x-forwarded-ssl", "X-Real-IP"} {
 		passedOn := func(r *http.Request) {
 			r.Header.Add(name, "") // from whoever wants to look
 			r.Header.Add(name, "198.51.100.7")

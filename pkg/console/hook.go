@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge/signature"
@@ -108,12 +107,7 @@ func (s *Server) hear(ctx context.Context, name, id string, callback bridge.Call
 	if err != nil {
 		return err //nolint:wrapcheck // texts always encode
 	}
-	var row queries.HearCallbackRow
-	// Not by itself: what was answered is not repeated, and so must survive a crash of the server.
-	err = db.InTx(ctx, s.options.Pool, s.options.Limits, func(tx *db.Tx) (err error) {
-		row, err = queries.New(tx).HearCallback(ctx, params)
-		return err
-	})
+	row, err := s.q.HearCallback(ctx, params)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,9 @@ func (l *Lease) standing(f Finding) Verdict {
 		return Review(ReasonAwardPending)
 	case f.Dormant && (f.Status == marketplace.Submitted || !l.unseenTooLong()): // clients choose others as well, and later
 		v := statusUnknown("it stands there, but its posting is closed, and nobody says that it was chosen or turned down")
-		v.dormant = true
+		if v.dormant = f.Result.Kind == ""; !v.dormant {
+			v.message = "it stands there, but its posting cannot be read: " + f.Result.Message
+		}
 		return v
 	case !ended:
 		return Verdict{placed: &placed{externalID: f.ExternalID}, code: "found"}

@@ -76,6 +76,8 @@ func TestRefresh(t *testing.T) { //nolint:tparallel // subtests share a world of
 	)
 	dormant, passedOver := deliverytest.Shows(marketplace.Submitted), deliverytest.Shows(marketplace.Lost)
 	dormant.Dormant, passedOver.Dormant = true, true
+	unread := dormant
+	unread.Result = marketplace.Result{Kind: marketplace.Ambiguous, Code: "unavailable", Status: 502}
 	unknown := marketplace.Finding{Result: marketplace.Result{Kind: marketplace.NeedsHuman, Code: "unknown_status"}}
 	failed := marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous, Code: "no_answer"}}
 	other := deliverytest.Shows(marketplace.Submitted)
@@ -109,6 +111,7 @@ func TestRefresh(t *testing.T) { //nolint:tparallel // subtests share a world of
 		{"a live one of another id", once, marketplace.NoDedup, other, stillLive + " posts=1", miss, "unseen"},
 		{"a live one of another id for long", once + ago("seen_at", "25 hours"), marketplace.NoDedup, other, inReview + " posts=1", miss, "review"},
 		{"its posting is closed", once, marketplace.NoDedup, dormant, stillLive + " posts=1", miss, "live"},
+		{"its posting cannot be read", once, marketplace.NoDedup, unread, stillLive + " posts=1", miss, "unseen"},
 		{"another was chosen", once, marketplace.NoDedup, passedOver, stillLive + " posts=1", miss, "live"},
 		{"another was chosen long ago", once + ago("seen_at", "25 hours"), marketplace.NoDedup, passedOver, "LOST submitted e-1 posts=1", seen, "lost"},
 		{"its posting is closed for long", once + ago("seen_at", "25 hours"), marketplace.NoDedup, dormant, inReview + " posts=1", miss, "review"},

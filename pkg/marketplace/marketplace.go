@@ -131,7 +131,7 @@ type Finding struct {
 	Definitive bool
 	// Dormant says that nobody has decided on the bid, but its posting is open no more, so that perhaps
 	// nobody ever will. Status is then what that comes to in the end: Lost where another bid was
-	// chosen, Submitted where nobody says so.
+	// chosen, Submitted where nobody says so. Result says if the posting could not be read.
 	Dormant bool
 	// Foreign says that it is the account's, on this posting, but was not placed under this bid's key.
 	Foreign bool

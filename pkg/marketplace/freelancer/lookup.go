@@ -75,6 +75,9 @@ func (c *Client) withProject(ctx context.Context, id int64, finding marketplace.
 		return unread(err)
 	default: // it is not shown, which says nothing of the account
 		finding.Dormant = true
+		if failed.Kind == marketplace.Ambiguous {
+			finding.Result = failed.Result
+		}
 	}
 	return finding
 }

@@ -175,6 +175,11 @@ func TestLookupOfClosedProject(t *testing.T) {
 	}
 	lost, dormant, open := found(bidID, "lost", true), found(bidID, "submitted", true), found(bidID, "submitted", true)
 	lost.Dormant, dormant.Dormant = true, true
+	unreadable := func(code string, status int) marketplace.Finding {
+		finding := dormant
+		finding.Result = marketplace.Result{Kind: marketplace.Ambiguous, Code: code, Status: status}
+		return finding
+	}
 	failed := func(kind marketplace.Kind, code string, status int, after time.Duration) marketplace.Finding {
 		return marketplace.Finding{Result: marketplace.Result{Kind: kind, Code: code, Status: status, After: after}}
 	}
@@ -189,10 +194,10 @@ func TestLookupOfClosedProject(t *testing.T) {
 		"frozen":                  {project(`"status":"closed"`, `"status":"frozen"`), dormant},
 		"gone":                    {reply{status: 404, body: payload(t, 10)}, dormant},
 		"open":                    {reply{status: 200, body: payload(t, 8)}, open},
-		"of another project":      {project("39812345", "39812346"), dormant},
+		"of another project":      {project("39812345", "39812346"), unreadable("unreadable_answer", 200)},
 		"private":                 {reply{status: 403, body: "<html>"}, dormant},
-		"the gateway's 404":       {reply{status: 404, body: "<html>"}, dormant},
-		"the gateway's 502":       {reply{status: 502, body: payload(t, 25)}, dormant},
+		"the gateway's 404":       {reply{status: 404, body: "<html>"}, unreadable("unavailable", 404)},
+		"the gateway's 502":       {reply{status: 502, body: payload(t, 25)}, unreadable("unavailable", 502)},
 		"too many requests":       {reply{status: 429, body: payload(t, 24)}, failed(marketplace.NotExecuted, "rate_limited", 429, time.Minute)},
 		"signed out":              {reply{status: 401, body: payload(t, 5)}, failed(marketplace.AuthNeeded, "auth_failed", 0, 0)},
 	} {
