@@ -61,7 +61,7 @@ func (a *app) console(cmd *cobra.Command, listen string, hosts []string) error {
 			return usageError{fmt.Errorf("--host %s: %w", host, err)}
 		}
 		if !exposed {
-			return usageError{fmt.Errorf("--host %s: %w", host, console.ErrExposed)}
+			return usageError{fmt.Errorf("--host %s: others reach it through the proxy: set BIDDER_CONSOLE_TOKEN, or BIDDER_CONSOLE_READONLY_TOKEN", host)}
 		}
 	}
 	listener, err := console.Listen(cmd.Context(), listen, exposed)
