@@ -39,9 +39,14 @@ var ErrMigrationBusy = errors.New("another migration is running or the tables ar
 // of a migration.
 func LatestVersion() uint {
 	names, _ := fs.Glob(Migrations, "migrations/*.up.sql") // only a malformed pattern fails; sorted
-	number, _, _ := strings.Cut(path.Base(names[len(names)-1]), "_")
-	latest, _ := strconv.ParseUint(number, 10, 32) // a test looks at the names
-	return uint(latest)
+	return numberOf(names[len(names)-1])
+}
+
+// numberOf is the version that a file of the schema leads to, or back from.
+func numberOf(name string) uint {
+	number, _, _ := strings.Cut(path.Base(name), "_")
+	version, _ := strconv.ParseUint(number, 10, 32) // a test looks at the names
+	return uint(version)
 }
 
 // MigrateUp brings the schema at url to the latest version. It needs a direct connection:
@@ -129,17 +134,15 @@ func mend(m *migrate.Migrate, failed error) error {
 func versionBefore(query string) (version uint, ok bool) {
 	names, _ := fs.Glob(Migrations, "migrations/*.sql") // only a malformed pattern fails; sorted, the way back first
 	for _, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		n, _ := strconv.ParseUint(number, 10, 32) // a test looks at the names
-		isUp := strings.HasSuffix(name, ".up.sql")
-		file, err := Migrations.ReadFile(name)
+		file, _ := Migrations.ReadFile(name) // it is compiled in
+		isQuery, isUp := string(file) == query, strings.HasSuffix(name, ".up.sql")
 		switch {
-		case err == nil && string(file) == query && isUp:
+		case isQuery && isUp:
 			return version, true
-		case err == nil && string(file) == query:
-			return uint(n), true
+		case isQuery:
+			return numberOf(name), true
 		case isUp:
-			version = uint(n)
+			version = numberOf(name)
 		}
 	}
 	return 0, false

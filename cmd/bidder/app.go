@@ -223,15 +223,14 @@ func (a *app) action(outputs []string, do func(cmd *cobra.Command, args []string
 // script has not set: an amount, a file or a filter that was meant must not silently be none.
 // Settings have an empty value of their own, and a listing begins after nothing.
 func refuseEmpty(flags *pflag.FlagSet) error {
-	meant := map[string]bool{"after": true}
-	for _, s := range variables() {
-		meant[strings.TrimPrefix(config.FlagName(s.Name), "--")] = true
-	}
 	var empty []string
 	flags.Visit(func(f *pflag.Flag) {
+		name := "--" + f.Name
 		values, isList := f.Value.(pflag.SliceValue)
-		if !meant[f.Name] && (f.Value.String() == "" || isList && len(values.GetSlice()) == 0) {
-			empty = append(empty, "--"+f.Name)
+		isEmpty := f.Value.String() == "" || isList && len(values.GetSlice()) == 0
+		isSetting := func(s config.Setting) bool { return config.FlagName(s.Name) == name }
+		if isEmpty && name != "--after" && !slices.ContainsFunc(variables(), isSetting) {
+			empty = append(empty, name)
 		}
 	})
 	if len(empty) > 0 {

@@ -66,8 +66,7 @@ func (a *app) doctor(cmd *cobra.Command) error {
 	e := &examination{s: s, environ: a.environ}
 	unusable := e.examine(cmd.Context(), secrets)
 	var problem error
-	failed := func(c check) bool { return c.Level == levelError }
-	if slices.ContainsFunc(e.checks, failed) {
+	if slices.ContainsFunc(e.checks, func(c check) bool { return c.Level == levelError }) {
 		problem = personError{}
 	}
 	if unusable != nil {

@@ -180,7 +180,7 @@ find out which is right.`,
 	return cmd
 }
 
-// explainDirt says what a dirty version means, where a migration failed.
+// explainDirt says what a dirty version means, where a migration was refused for it.
 func (a *app) explainDirt(err error, before db.SchemaState) error {
 	if err != nil && before.Dirty {
 		a.sayDirt(before.Version)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,9 +35,6 @@ Claims go on; what bids owe stays owed.`,
   bidder pause`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			if reason == "" || by == "" {
-				return usageError{errors.New("--reason and --by must not be empty")}
-			}
 			return a.changePause(cmd, args, "paused", func(s *session, name string) error {
 				if err := a.doubt(cmd.Context(), s, name); err != nil {
 					return err
@@ -69,9 +65,6 @@ when one marketplace is resumed; '*' ends it alone, and leaves those of marketpl
   bidder resume`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
-			if by == "" {
-				return usageError{errors.New("--by must not be empty")}
-			}
 			return a.changePause(cmd, args, "resumed", func(s *session, name string) error {
 				return a.resumeAccounts(cmd.Context(), s, name, by, len(args) == 0)
 			})
