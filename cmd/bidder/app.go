@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -310,6 +311,13 @@ type session struct {
 	end  []func()
 }
 
+// unsaid is the error of a command that needs one of its own to know what to do, with its help beside it.
+func (a *app) unsaid(cmd *cobra.Command, words string) error {
+	a.started = true
+	cmd.SetOut(a.stderr)
+	return errors.Join(usageError{errors.New("say what to do: " + words)}, cmd.Help())
+}
+
 // connect loads the configuration and connects to its database, whatever state that is in.
 func (a *app) connect(cmd *cobra.Command) (*session, error) {
 	c, err := a.load(cmd, true)
@@ -325,7 +333,7 @@ func (a *app) connectWith(cmd *cobra.Command, c config.Config) (s *session, err 
 	if c.Embedded {
 		server, err := embedded.Start(cmd.Context(), embedded.Options{StateDir: c.StateDir, Migrate: db.MigrateUp, Log: s.log})
 		if err != nil {
-			return nil, err
+			return nil, databaseError{err}
 		}
 		s.url = server.DSN()
 		s.end = append(s.end, func() { s.stopEmbedded(cmd.Context(), server) })
@@ -382,6 +390,11 @@ func (s *session) lockLimits() bidding.Limits {
 // writeLimits are the limits of transactions that hold no posting's lock.
 func (s *session) writeLimits() db.Limits {
 	return db.Limits{Statement: s.StatementTimeout, Lock: s.StatementTimeout, Idle: s.StatementTimeout, Life: s.LockTTL}
+}
+
+// view reads, in one snapshot and under the limits, which the server enforces.
+func (s *session) view(ctx context.Context, read func(q *queries.Queries) error) error {
+	return db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error { return read(queries.New(tx)) })
 }
 
 // rules are what claims check, from the configuration.

@@ -118,7 +118,7 @@ func (a *app) parseBidAmount(cmd *cobra.Command, amount string) (*int64, error) 
 func (s *session) preview(ctx context.Context, key posting.Key, options bidding.PreviewOptions) (bidding.Attempt, error) {
 	claimer := bidding.NewClaimer(s.pool, s.lockLimits(), s.rules(), &bidding.Counters{}, uuid.Nil)
 	var attempt bidding.Attempt
-	err := db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) error {
+	err := db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
 		attempts, err := claimer.Preview(ctx, tx, []posting.Key{key}, options)
 		if err == nil {
 			attempt = attempts[0]

@@ -57,7 +57,11 @@ func (a *app) listBids(cmd *cobra.Command, status, marketplace, after string, li
 		return err
 	}
 	defer s.close()
-	bids, err := queries.New(s.pool).ListBids(cmd.Context(), params)
+	var bids []queries.Bid
+	err = s.view(cmd.Context(), func(q *queries.Queries) (err error) {
+		bids, err = q.ListBids(cmd.Context(), params)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("list bids: %w", err)
 	}
@@ -163,14 +167,13 @@ type bidWithHistory struct {
 }
 
 func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
-	q := queries.New(s.pool)
 	b, err := s.bid(ctx, id)
 	if err != nil {
 		return err
 	}
-	history, err := q.BidHistory(ctx, id)
+	history, err := s.history(ctx, id)
 	if err != nil {
-		return fmt.Errorf("read the history of bid %s: %w", id, err)
+		return err
 	}
 	if a.output == "json" {
 		shown := bidWithHistory{bidJSON: newBidJSON(b), History: []queries.BidEvent{}}
@@ -180,6 +183,18 @@ func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
 	a.printBidFields(b)
 	a.printHistory(history)
 	return nil
+}
+
+// history reads what happened to a bid after it was claimed.
+func (s *session) history(ctx context.Context, id uuid.UUID) (history []queries.BidEvent, err error) {
+	err = s.view(ctx, func(q *queries.Queries) error {
+		history, err = q.BidHistory(ctx, id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the history of bid %s: %w", id, err)
+	}
+	return history, nil
 }
 
 // printBidFields prints what a bid is, but for what it has not.

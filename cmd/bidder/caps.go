@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/bidding"
 	"github.com/arbitrageai/bidder/pkg/posting"
@@ -16,8 +19,12 @@ import (
 
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
 // those that have bid under the caps at its top, counted anew.
-func (s *session) capUsage(ctx context.Context) ([]bidding.CapUsage, error) {
-	return s.readCaps(ctx, s.pool, true)
+func (s *session) capUsage(ctx context.Context) (usage []bidding.CapUsage, err error) {
+	err = db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+		usage, err = s.readCaps(ctx, tx, true)
+		return err
+	})
+	return usage, err
 }
 
 // readCaps is capUsage on a connection of the caller's, counted anew or as claims have counted.

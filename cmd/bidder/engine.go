@@ -44,7 +44,7 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		return account, nil
 	}
 	m := a.config.Marketplace(name)
-	account := delivery.Account{Settle: m.Settle, Gap: m.Gap(), Refresh: m.Refresh, AskAfter: m.AskAfter, NeedsApproval: m.NeedsApproval()}
+	account := delivery.Account{Settle: m.Settle, Gap: m.CallGap(), Refresh: m.Refresh, AskAfter: m.AskAfter, NeedsApproval: m.NeedsApproval()}
 	switch m.Handler {
 	case config.HandlerManual:
 		account.Client = manual.Client{}

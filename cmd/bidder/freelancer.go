@@ -11,9 +11,11 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/arbitrageai/bidder/db/queries"
@@ -30,6 +32,8 @@ type freelancerAccount struct {
 	// signIn and keeper are nil with a personal token.
 	signIn *freelancer.SignIn
 	keeper *token.Keeper
+	// recognise is an error where live bids are somebody else's.
+	recognise freelancer.Recognise
 }
 
 // defaultAccount is the account of every bid so far.
@@ -49,10 +53,25 @@ func newFreelancer(database queries.DBTX, name string, m config.Marketplace) (a 
 		}
 		tokens = a.keeper
 	}
-	if a.client, err = freelancer.New(m, tokens); err != nil {
+	a.recognise = func(ctx context.Context, user freelancer.User) error { return recogniseUser(ctx, database, name, user) }
+	if a.client, err = freelancer.New(m, tokens, a.recognise); err != nil {
 		return a, fmt.Errorf("set up the client of %s: %w", name, err)
 	}
 	return a, nil
+}
+
+// recogniseUser notes who an account is, or says that its live bids are another user's.
+func recogniseUser(ctx context.Context, database queries.DBTX, name string, user freelancer.User) error {
+	id := strconv.FormatInt(user.ID, 10)
+	known, err := queries.New(database).RecogniseUser(ctx, name, defaultAccount, id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), err == nil && known == id:
+		return nil
+	case err != nil:
+		return fmt.Errorf("look up who has bid at %s so far: %w", name, err)
+	}
+	return fmt.Errorf("%w as user %s, whose bids at %s are live: the token is of user %s (%s), to whom the site does not show them. "+
+		"Sign in as the former, or withdraw those bids first", marketplace.ErrAuthNeeded, known, name, id, user.Username)
 }
 
 func (a freelancerAccount) close() {
@@ -321,6 +340,9 @@ func (a *app) freelancerStatus(cmd *cobra.Command, args []string) error {
 // reportFreelancer asks who is signed in, and prints it.
 func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, status freelancerStatus) error {
 	user, problem := account.client.Self(ctx)
+	if problem == nil {
+		problem = account.recognise(ctx, user)
+	}
 	if account.keeper != nil {
 		switch state, err := account.keeper.State(ctx); {
 		case err == nil:
@@ -330,9 +352,10 @@ func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, s
 		}
 	}
 	var result error
-	if problem == nil {
+	if user.ID != 0 {
 		status.SignedIn, status.UserID, status.Username = true, &user.ID, textOrNull(user.Username)
-	} else {
+	}
+	if problem != nil {
 		text := problem.Error()
 		status.Problem = &text
 		result = personError{text}
@@ -352,6 +375,9 @@ func (a *app) printFreelancer(status freelancerStatus) {
 		t.Field("signed in as", fmt.Sprintf("%s (%d)", orDash(status.Username, plain), *status.UserID))
 	} else {
 		t.Field("signed in as", terminal.Styled{Value: "nobody that the site knows", Style: terminal.Bad})
+	}
+	if status.SignedIn && status.Problem != nil {
+		t.Field("problem", terminal.Styled{Value: *status.Problem, Style: terminal.Bad})
 	}
 	t.Field("token", status.Token)
 	t.Field("expires", orDash(status.ExpiresAt, a.moment))

@@ -77,24 +77,27 @@ func (a *app) locks(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
-	q := queries.New(s.pool)
-	held, err := q.HeldAdvisoryLocks(cmd.Context())
-	if err != nil {
-		return fmt.Errorf("list locks: %w", err)
-	}
+	var held []queries.HeldAdvisoryLocksRow
 	byKey := map[int64]queries.PostingsOfLockKeysRow{}
-	if len(held) > 0 {
+	err = s.view(cmd.Context(), func(q *queries.Queries) (err error) {
+		if held, err = q.HeldAdvisoryLocks(cmd.Context()); err != nil || len(held) == 0 {
+			return err
+		}
 		keys := make([]int64, len(held))
 		for i, lock := range held {
 			keys[i] = lock.Key
 		}
 		rows, err := q.PostingsOfLockKeys(cmd.Context(), keys)
 		if err != nil {
-			return fmt.Errorf("find the postings of %d locks: %w", len(keys), err)
+			return fmt.Errorf("find the postings of %d: %w", len(keys), err)
 		}
 		for _, row := range rows {
 			byKey[row.Key] = row
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list locks: %w", err)
 	}
 	page := list[lockJSON]{Items: []lockJSON{}}
 	for _, lock := range held {

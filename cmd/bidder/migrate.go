@@ -32,10 +32,7 @@ transaction mode: the lock that keeps two migrations apart belongs to a session.
   bidder migrate version -o json
   bidder migrate down --steps 1 --yes`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.started = true
-			return errors.Join(usageError{errors.New("say what to do: up, down, version or force")}, cmd.Help())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.unsaid(cmd, "up, down, version or force") },
 	}
 	cmd.AddCommand(a.migrateUpCommand(), a.migrateDownCommand(), a.migrateVersionCommand(), a.migrateForceCommand())
 	return cmd

@@ -87,7 +87,11 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 	if _, named := s.Marketplaces[name]; named || name == everything {
 		return nil
 	}
-	bids, err := queries.New(s.pool).ListBids(ctx, queries.ListBidsParams{Marketplace: &name, Page: 1})
+	var bids []queries.Bid
+	err := s.view(ctx, func(q *queries.Queries) (err error) {
+		bids, err = q.ListBids(ctx, queries.ListBidsParams{Marketplace: &name, Page: 1})
+		return err
+	})
 	if err == nil && len(bids) == 0 {
 		fmt.Fprintf(a.stderr, "Note: %s is not in the configuration, and no bid is on it: is the name right?\n", name)
 	}
@@ -96,12 +100,16 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 
 // resumeAccounts lifts the pauses of name, or all there are, and says which they were.
 func (a *app) resumeAccounts(ctx context.Context, s *session, name, by string, all bool) error {
-	q := queries.New(s.pool)
-	before, err := q.PausedAccounts(ctx)
+	var before []queries.PausedAccountsRow
+	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx *db.Tx) (err error) {
+		q := queries.New(tx)
+		if before, err = q.PausedAccounts(ctx); err != nil {
+			return fmt.Errorf("list what is paused: %w", err)
+		}
+		_, err = q.ResumeAccounts(ctx, by, name, all)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("list what is paused: %w", err)
-	}
-	if _, err := q.ResumeAccounts(ctx, by, name, all); err != nil {
 		return err
 	}
 	lifted := 0
@@ -144,7 +152,11 @@ func (a *app) changePause(cmd *cobra.Command, args []string, what string, change
 	} else if err := change(s, name); err != nil {
 		return fmt.Errorf("have %s %s: %w", name, what, err)
 	}
-	paused, err := queries.New(s.pool).PausedAccounts(cmd.Context())
+	var paused []queries.PausedAccountsRow
+	err = s.view(cmd.Context(), func(q *queries.Queries) (err error) {
+		paused, err = q.PausedAccounts(cmd.Context())
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("list what is paused: %w", err)
 	}

@@ -47,10 +47,7 @@ func (a *app) reviewCommand() *cobra.Command {
   bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
   bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.started = true
-			return errors.Join(usageError{errors.New("say what to do: list, show, approve, retry or resolve")}, cmd.Help())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.unsaid(cmd, "list, show, approve, retry or resolve") },
 	}
 	cmd.AddCommand(a.reviewListCommand(), a.reviewShowCommand(), a.reviewApproveCommand(), a.reviewRetryCommand(), a.reviewResolveCommand())
 	return cmd
@@ -83,27 +80,32 @@ func (a *app) listReview(cmd *cobra.Command, marketplace, after string, limit in
 		return err
 	}
 	defer s.close()
-	q := queries.New(s.pool)
-	bids, err := q.ListReview(cmd.Context(), page.Marketplace, page.BeforeID, page.Page)
-	if err != nil {
-		return fmt.Errorf("list what is in review: %w", err)
-	}
 	items := list[reviewItem]{Items: []reviewItem{}}
-	if len(bids) > limit {
-		bids = bids[:limit]
-		items.Next = orNull(bids[limit-1].ID)
-	}
-	for _, b := range bids {
-		p, err := postingOf(cmd.Context(), q, b)
+	err = s.view(cmd.Context(), func(q *queries.Queries) error {
+		bids, err := q.ListReview(cmd.Context(), page.Marketplace, page.BeforeID, page.Page)
 		if err != nil {
-			return err
+			return fmt.Errorf("list what is in review: %w", err)
 		}
-		items.Items = append(items.Items, newReviewItem(b, p))
+		if len(bids) > limit {
+			bids = bids[:limit]
+			items.Next = orNull(bids[limit-1].ID)
+		}
+		for _, b := range bids {
+			p, err := postingOf(cmd.Context(), q, b)
+			if err != nil {
+				return err
+			}
+			items.Items = append(items.Items, newReviewItem(b, p))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if a.output == "json" {
 		return printJSON(a.stdout, items)
 	}
-	if len(bids) == 0 {
+	if len(items.Items) == 0 {
 		fmt.Fprintln(a.stdout, "Nothing waits for a person.")
 		return nil
 	}
@@ -159,14 +161,17 @@ func notWaiting(b queries.Bid) error {
 }
 
 func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
-	q := queries.New(s.pool)
-	p, err := postingOf(ctx, q, b)
+	var p *queries.Posting
+	err := s.view(ctx, func(q *queries.Queries) (err error) {
+		p, err = postingOf(ctx, q, b)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	item := newReviewItem(b, p)
-	if item.History, err = q.BidHistory(ctx, b.ID); err != nil {
-		return fmt.Errorf("read the history of bid %s: %w", b.ID, err)
+	if item.History, err = s.history(ctx, b.ID); err != nil {
+		return err
 	}
 	if a.output == "json" {
 		if item.History == nil {
@@ -359,8 +364,11 @@ func (a *app) onBid(cmd *cobra.Command, bidID string, do func(ctx context.Contex
 }
 
 // bid reads one bid.
-func (s *session) bid(ctx context.Context, id uuid.UUID) (queries.Bid, error) {
-	b, err := queries.New(s.pool).GetBid(ctx, id)
+func (s *session) bid(ctx context.Context, id uuid.UUID) (b queries.Bid, err error) {
+	err = s.view(ctx, func(q *queries.Queries) error {
+		b, err = q.GetBid(ctx, id)
+		return err
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, noSuchBid(id)
 	}

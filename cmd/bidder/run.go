@@ -215,15 +215,26 @@ func (s *session) tellPauses(ctx context.Context) error {
 	return nil
 }
 
+// reconsideredAtOnce is how many postings a statement of reconsider reads: little enough for its time.
+const reconsideredAtOnce = 5000
+
 func (s *session) reconsider(ctx context.Context) error {
+	limits := s.writeLimits()
+	limits.ByIndex = true
+	page := queries.ReconsiderPostingsParams{PostingTTL: s.PostingTTL, Page: reconsideredAtOnce}
 	n := int64(0)
-	err := db.InTx(ctx, s.pool, s.writeLimits(), func(tx *db.Tx) error {
-		var err error
-		n, err = queries.New(tx).ReconsiderPostings(ctx, s.PostingTTL)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("queue fresh postings again: %w", err)
+	for done := false; !done; {
+		var row queries.ReconsiderPostingsRow
+		err := db.InTx(ctx, s.pool, limits, func(tx *db.Tx) (err error) {
+			row, err = queries.New(tx).ReconsiderPostings(ctx, page)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("queue fresh postings again: %w", err)
+		}
+		n += row.Queued
+		page.AfterMarketplace, page.AfterJobID = row.Marketplace, row.JobID
+		done = row.JobID == ""
 	}
 	s.log.Info("fresh postings queued again", "postings", n)
 	return nil

@@ -56,7 +56,7 @@ func (a *app) why(ctx context.Context, s *session, key posting.Key) error {
 	var attempt bidding.Attempt
 	var reasons []string
 	var bids []queries.Bid
-	err := db.ReadOnly(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	err := db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) (err error) {
 		if attempt, reasons, err = s.explain(ctx, tx, key); err != nil {
 			return err
 		}

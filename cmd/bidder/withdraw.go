@@ -30,7 +30,8 @@ func (a *app) withdrawCommand() *cobra.Command {
 does not succeed at once. A bid that was never sent is withdrawn without a call.
 From the request on nothing more of the bid is sent, whatever happens.
 
-Asking again changes nothing. The exit code is 0 when the bid is withdrawn, and 3
+Asking again changes nothing and calls nobody: it tells how the withdrawal stands,
+and "bidder run" carries it out. The exit code is 0 when the bid is withdrawn, and 3
 while the withdrawal is owed or needs a person.`,
 		Example: `  bidder withdraw 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --reason "client changed the scope"`,
 		Args:    exactArgs(1),
@@ -81,19 +82,19 @@ func (a *app) withdraw(cmd *cobra.Command, bidID, reason, by string) error {
 	return errors.Join(err, finishErr, a.printWithdrawal(bid))
 }
 
-// withdrawNow asks, and makes one attempt if that is due.
+// withdrawNow asks, and makes one attempt if nobody has asked before and that is due.
 func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, id uuid.UUID, reason, by string) (queries.Bid, error) {
-	bid, err := withdraw.Request(ctx, s.pool, s.writeLimits(), id, reason, by)
-	notLive, refused := errors.AsType[withdraw.NotLiveError](err)
-	switch {
-	case errors.Is(err, withdraw.ErrNoSuchBid):
+	bid, first, err := withdraw.Request(ctx, s.pool, s.writeLimits(), id, reason, by)
+	if errors.Is(err, withdraw.ErrNoSuchBid) {
 		return queries.Bid{}, noSuchBid(id)
-	case refused:
-		return queries.Bid{}, personError{"bid " + id.String() + " cannot be withdrawn: " + notLive.Error()}
-	case err != nil:
+	}
+	if _, ended := errors.AsType[withdraw.NotLiveError](err); ended {
+		return bid, cannotWithdraw(bid)
+	}
+	if err != nil {
 		return queries.Bid{}, err
 	}
-	if bid.Status != "ACTIVE" {
+	if bid.Status != "ACTIVE" || !first {
 		return bid, nil
 	}
 	if _, err := s.engine(&recorder.deliveries).DeliverBid(ctx, bid.Marketplace, bid.Account, id); err != nil {
@@ -109,6 +110,10 @@ func (a *app) withdrawNow(ctx context.Context, s *session, recorder *recorder, i
 	return now, nil
 }
 
+func cannotWithdraw(b queries.Bid) error {
+	return personError{"bid " + b.ID.String() + " cannot be withdrawn: " + withdraw.NotLiveError{Status: b.Status}.Error()}
+}
+
 func (a *app) rehearseWithdrawal(ctx context.Context, s *session, id uuid.UUID) error {
 	bid, err := s.bid(ctx, id)
 	if err != nil {
@@ -116,7 +121,7 @@ func (a *app) rehearseWithdrawal(ctx context.Context, s *session, id uuid.UUID) 
 	}
 	switch {
 	case bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN":
-		return personError{"bid " + id.String() + " cannot be withdrawn: " + withdraw.NotLiveError{Status: bid.Status}.Error()}
+		return errors.Join(cannotWithdraw(bid), a.printWithdrawal(bid))
 	case bid.Status == "WITHDRAWN":
 		fmt.Fprintf(a.stderr, "Dry run: bid %s is withdrawn already.\n", id)
 	case bid.PlacePosts == 0 && bid.ExternalBidID == nil:

@@ -307,21 +307,42 @@ FROM (
 ) AS held
 WHERE c.marketplace = held.marketplace AND c.job_id = held.job_id;
 
--- name: ReconsiderPostings :execrows
--- Every fresh posting without a live bid becomes a candidate again.
-INSERT INTO candidates (marketplace, job_id, cached_at, posting)
-SELECT p.marketplace, p.job_id, p.cached_at, p.ctid
-FROM postings AS p
-WHERE p.cached_at >= clock_timestamp() - @posting_ttl::interval
-    AND NOT EXISTS (
-        SELECT FROM bids AS b
-        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
-ORDER BY p.marketplace, p.job_id
-ON CONFLICT (marketplace, job_id)
-    DO UPDATE SET
-        cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
-        posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
-        not_before = excluded.not_before, tries = 0, last_error = NULL;
+-- name: ReconsiderPostings :one
+-- Of a page of the cache in key order, every fresh posting without a live bid becomes a candidate again. Answers how
+-- many, and the last key of the page; empty after the last one.
+WITH page AS MATERIALIZED (
+    SELECT p.marketplace, p.job_id, p.cached_at, p.ctid AS place
+    FROM postings AS p
+    WHERE (p.marketplace, p.job_id) > (@after_marketplace::text, @after_job_id::text)
+    ORDER BY p.marketplace, p.job_id
+    LIMIT @page::integer
+),
+queued AS (
+    INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+    SELECT p.marketplace, p.job_id, p.cached_at, p.place
+    FROM page AS p
+    WHERE p.cached_at >= clock_timestamp() - @posting_ttl::interval
+        AND NOT EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
+    ORDER BY p.marketplace, p.job_id
+    ON CONFLICT (marketplace, job_id)
+        DO UPDATE SET
+            cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
+            posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
+            not_before = excluded.not_before, tries = 0, last_error = NULL
+    RETURNING candidates.job_id
+)
+SELECT
+    (SELECT count(*) FROM queued)::bigint AS queued,
+    coalesce(last.marketplace, '')::text AS marketplace,
+    coalesce(last.job_id, '')::text AS job_id
+FROM (SELECT) AS one
+LEFT JOIN (
+    SELECT page.marketplace, page.job_id FROM page
+    ORDER BY page.marketplace DESC, page.job_id DESC
+    LIMIT 1
+) AS last ON true;
 
 -- name: DueCandidates :many
 -- What a pass would take, for dry runs: a page in key order, without locking it. With

@@ -698,29 +698,67 @@ func (q *Queries) QueueBounds(ctx context.Context) (QueueBoundsRow, error) {
 	return i, err
 }
 
-const ReconsiderPostings = `-- name: ReconsiderPostings :execrows
-INSERT INTO candidates (marketplace, job_id, cached_at, posting)
-SELECT p.marketplace, p.job_id, p.cached_at, p.ctid
-FROM postings AS p
-WHERE p.cached_at >= clock_timestamp() - $1::interval
-    AND NOT EXISTS (
-        SELECT FROM bids AS b
-        WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
-ORDER BY p.marketplace, p.job_id
-ON CONFLICT (marketplace, job_id)
-    DO UPDATE SET
-        cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
-        posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
-        not_before = excluded.not_before, tries = 0, last_error = NULL
+const ReconsiderPostings = `-- name: ReconsiderPostings :one
+WITH page AS MATERIALIZED (
+    SELECT p.marketplace, p.job_id, p.cached_at, p.ctid AS place
+    FROM postings AS p
+    WHERE (p.marketplace, p.job_id) > ($1::text, $2::text)
+    ORDER BY p.marketplace, p.job_id
+    LIMIT $3::integer
+),
+queued AS (
+    INSERT INTO candidates (marketplace, job_id, cached_at, posting)
+    SELECT p.marketplace, p.job_id, p.cached_at, p.place
+    FROM page AS p
+    WHERE p.cached_at >= clock_timestamp() - $4::interval
+        AND NOT EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = p.marketplace AND b.job_id = p.job_id AND b.status = 'ACTIVE')
+    ORDER BY p.marketplace, p.job_id
+    ON CONFLICT (marketplace, job_id)
+        DO UPDATE SET
+            cached_at = greatest(candidates.cached_at, excluded.cached_at), -- a refresh may have come meanwhile
+            posting = CASE WHEN candidates.cached_at > excluded.cached_at THEN candidates.posting ELSE excluded.posting END,
+            not_before = excluded.not_before, tries = 0, last_error = NULL
+    RETURNING candidates.job_id
+)
+SELECT
+    (SELECT count(*) FROM queued)::bigint AS queued,
+    coalesce(last.marketplace, '')::text AS marketplace,
+    coalesce(last.job_id, '')::text AS job_id
+FROM (SELECT) AS one
+LEFT JOIN (
+    SELECT page.marketplace, page.job_id FROM page
+    ORDER BY page.marketplace DESC, page.job_id DESC
+    LIMIT 1
+) AS last ON true
 `
 
-// Every fresh posting without a live bid becomes a candidate again.
-func (q *Queries) ReconsiderPostings(ctx context.Context, postingTtl time.Duration) (int64, error) {
-	result, err := q.db.Exec(ctx, ReconsiderPostings, postingTtl)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+type ReconsiderPostingsParams struct {
+	AfterMarketplace string        `json:"after_marketplace"`
+	AfterJobID       string        `json:"after_job_id"`
+	Page             int32         `json:"page"`
+	PostingTTL       time.Duration `json:"posting_ttl"`
+}
+
+type ReconsiderPostingsRow struct {
+	Queued      int64  `json:"queued"`
+	Marketplace string `json:"marketplace"`
+	JobID       string `json:"job_id"`
+}
+
+// Of a page of the cache in key order, every fresh posting without a live bid becomes a candidate again. Answers how
+// many, and the last key of the page; empty after the last one.
+func (q *Queries) ReconsiderPostings(ctx context.Context, arg ReconsiderPostingsParams) (ReconsiderPostingsRow, error) {
+	row := q.db.QueryRow(ctx, ReconsiderPostings,
+		arg.AfterMarketplace,
+		arg.AfterJobID,
+		arg.Page,
+		arg.PostingTTL,
+	)
+	var i ReconsiderPostingsRow
+	err := row.Scan(&i.Queued, &i.Marketplace, &i.JobID)
+	return i, err
 }
 
 const TakeCandidates = `-- name: TakeCandidates :many

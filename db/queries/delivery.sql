@@ -121,7 +121,7 @@ leased AS (
         lease_expires_at = taken.leased_at + @lease::interval,
         next_attempt_at = taken.leased_at + @lease::interval,
         place_posts = b.place_posts + taken.armed::integer,
-        first_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.first_post_at END,
+        first_post_at = CASE WHEN taken.armed THEN coalesce(b.first_post_at, taken.leased_at) ELSE b.first_post_at END,
         last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
     FROM taken
     WHERE b.id = taken.id
@@ -274,7 +274,8 @@ SELECT count(*)::integer AS recorded FROM found;
 
 -- name: RecordAgain :one
 -- Not done: the lease is given back and the delivery is due again. returned_posts are POSTs
--- that were certainly not executed. A placing that a withdrawal overtook becomes that, due now.
+-- that were certainly not executed; when the first one was armed stays all the same, as who refused it may have kept its
+-- bytes under its key. A placing that a withdrawal overtook becomes that, due now.
 WITH again AS (
     UPDATE bids AS b
     SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
@@ -286,7 +287,6 @@ WITH again AS (
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
             ELSE b.delivery_attempts + @failures::integer END,
         place_posts = b.place_posts - @returned_posts::integer,
-        first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
         last_error = nullif(@last_error::text, '')
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'
@@ -302,7 +302,9 @@ SELECT count(*)::integer AS recorded FROM again;
 WITH review AS (
     UPDATE bids AS b
     SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
-        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_attempts = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
+            ELSE b.delivery_attempts + @failures::integer END,
         delivery_state = CASE
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending'
             WHEN @for_approval::boolean THEN 'awaiting_approval'
@@ -312,7 +314,6 @@ WITH review AS (
         review_since = CASE WHEN @for_approval OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
         lease_expires_at = NULL,
         place_posts = b.place_posts - @returned_posts::integer,
-        first_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > @returned_posts THEN b.last_post_at END,
         last_error = nullif(@last_error::text, '')
     WHERE b.id = @id AND b.lease_token = @token AND b.delivery_state = 'leased'

@@ -256,7 +256,7 @@ leased AS (
         lease_expires_at = taken.leased_at + $7::interval,
         next_attempt_at = taken.leased_at + $7::interval,
         place_posts = b.place_posts + taken.armed::integer,
-        first_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.first_post_at END,
+        first_post_at = CASE WHEN taken.armed THEN coalesce(b.first_post_at, taken.leased_at) ELSE b.first_post_at END,
         last_post_at = CASE WHEN taken.armed THEN taken.leased_at ELSE b.last_post_at END
     FROM taken
     WHERE b.id = taken.id
@@ -574,7 +574,6 @@ WITH again AS (
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
             ELSE b.delivery_attempts + $2::integer END,
         place_posts = b.place_posts - $3::integer,
-        first_post_at = CASE WHEN b.place_posts > $3 THEN b.first_post_at END,
         last_post_at = CASE WHEN b.place_posts > $3 THEN b.last_post_at END,
         last_error = nullif($4::text, '')
     WHERE b.id = $5 AND b.lease_token = $6 AND b.delivery_state = 'leased'
@@ -598,7 +597,8 @@ type RecordAgainParams struct {
 }
 
 // Not done: the lease is given back and the delivery is due again. returned_posts are POSTs
-// that were certainly not executed. A placing that a withdrawal overtook becomes that, due now.
+// that were certainly not executed; when the first one was armed stays all the same, as who refused it may have kept its
+// bytes under its key. A placing that a withdrawal overtook becomes that, due now.
 func (q *Queries) RecordAgain(ctx context.Context, arg RecordAgainParams) (int32, error) {
 	row := q.db.QueryRow(ctx, RecordAgain,
 		arg.Delay,
@@ -769,31 +769,33 @@ const RecordReview = `-- name: RecordReview :one
 WITH review AS (
     UPDATE bids AS b
     SET delivery_kind = CASE WHEN b.withdraw_requested_at IS NOT NULL THEN 'withdraw' ELSE b.delivery_kind END,
-        delivery_attempts = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0 ELSE b.delivery_attempts END,
+        delivery_attempts = CASE
+            WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 0
+            ELSE b.delivery_attempts + $1::integer END,
         delivery_state = CASE
             WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN 'pending'
-            WHEN $1::boolean THEN 'awaiting_approval'
+            WHEN $2::boolean THEN 'awaiting_approval'
             ELSE 'review' END,
         next_attempt_at = CASE WHEN b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN clock_timestamp() END,
-        review_reason = CASE WHEN $1 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE $2::text END,
-        review_since = CASE WHEN $1 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
+        review_reason = CASE WHEN $2 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE $3::text END,
+        review_since = CASE WHEN $2 OR b.withdraw_requested_at IS NOT NULL AND b.delivery_kind = 'place' THEN NULL ELSE clock_timestamp() END,
         lease_expires_at = NULL,
-        place_posts = b.place_posts - $3::integer,
-        first_post_at = CASE WHEN b.place_posts > $3 THEN b.first_post_at END,
-        last_post_at = CASE WHEN b.place_posts > $3 THEN b.last_post_at END,
-        last_error = nullif($4::text, '')
-    WHERE b.id = $5 AND b.lease_token = $6 AND b.delivery_state = 'leased'
+        place_posts = b.place_posts - $4::integer,
+        last_post_at = CASE WHEN b.place_posts > $4 THEN b.last_post_at END,
+        last_error = nullif($5::text, '')
+    WHERE b.id = $6 AND b.lease_token = $7 AND b.delivery_state = 'leased'
     RETURNING b.id, b.delivery_state <> 'pending' AS waits
 ),
 recorded AS (
     INSERT INTO bid_events (bid_id, actor, detail)
-    SELECT review.id, $7::text, $8::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
+    SELECT review.id, $8::text, $9::jsonb || CASE WHEN review.waits THEN '{}' ELSE '{"result": "again"}' END::jsonb
     FROM review
 )
 SELECT count(*)::integer AS recorded, coalesce(bool_or(review.waits), false)::boolean AS waits FROM review
 `
 
 type RecordReviewParams struct {
+	Failures      int32           `json:"failures"`
 	ForApproval   bool            `json:"for_approval"`
 	Reason        string          `json:"reason"`
 	ReturnedPosts int32           `json:"returned_posts"`
@@ -812,6 +814,7 @@ type RecordReviewRow struct {
 // A person must look, or approve it first. A placing that a withdrawal overtook is not looked at but withdrawn.
 func (q *Queries) RecordReview(ctx context.Context, arg RecordReviewParams) (RecordReviewRow, error) {
 	row := q.db.QueryRow(ctx, RecordReview,
+		arg.Failures,
 		arg.ForApproval,
 		arg.Reason,
 		arg.ReturnedPosts,

@@ -46,3 +46,18 @@ WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND
 
 -- name: DeleteToken :execrows
 DELETE FROM tokens WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer;
+
+-- name: RecogniseUser :one
+-- Who has signed in at an account. Whose bids are live there stays: the look-ups of another user do not show them, and
+-- would have them sent again. No row: it is who it was.
+INSERT INTO accounts AS a (marketplace, account, user_id)
+VALUES (@marketplace, @account, @user_id::text)
+ON CONFLICT (marketplace, account) DO UPDATE
+    SET user_id = CASE
+        WHEN a.user_id IS NOT NULL AND EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
+                AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL))
+        THEN a.user_id ELSE excluded.user_id END
+    WHERE a.user_id IS DISTINCT FROM excluded.user_id
+RETURNING coalesce(a.user_id, '')::text AS user_id;

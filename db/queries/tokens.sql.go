@@ -142,6 +142,29 @@ func (q *Queries) GetToken(ctx context.Context, arg GetTokenParams) (GetTokenRow
 	return i, err
 }
 
+const RecogniseUser = `-- name: RecogniseUser :one
+INSERT INTO accounts AS a (marketplace, account, user_id)
+VALUES ($1, $2, $3::text)
+ON CONFLICT (marketplace, account) DO UPDATE
+    SET user_id = CASE
+        WHEN a.user_id IS NOT NULL AND EXISTS (
+            SELECT FROM bids AS b
+            WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
+                AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL))
+        THEN a.user_id ELSE excluded.user_id END
+    WHERE a.user_id IS DISTINCT FROM excluded.user_id
+RETURNING coalesce(a.user_id, '')::text AS user_id
+`
+
+// Who has signed in at an account. Whose bids are live there stays: the look-ups of another user do not show them, and
+// would have them sent again. No row: it is who it was.
+func (q *Queries) RecogniseUser(ctx context.Context, marketplace string, account string, userID string) (string, error) {
+	row := q.db.QueryRow(ctx, RecogniseUser, marketplace, account, userID)
+	var user_id string
+	err := row.Scan(&user_id)
+	return user_id, err
+}
+
 const RefuseRenewal = `-- name: RefuseRenewal :exec
 UPDATE tokens
 SET refused_at = clock_timestamp(), renewing_until = NULL, unanswered_at = $1

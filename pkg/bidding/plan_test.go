@@ -55,7 +55,7 @@ func TestGenericPlans(t *testing.T) {
 
 		err = db.InTx(t.Context(), f.pool, c.limited(), func(tx *db.Tx) error {
 			q := queries.New(tx)
-			if _, err := q.ReconsiderPostings(t.Context(), postingTTL); err != nil {
+			if _, err := q.ReconsiderPostings(t.Context(), queries.ReconsiderPostingsParams{PostingTTL: postingTTL, Page: 10}); err != nil {
 				return err
 			}
 			if _, err := q.PostingContents(t.Context(), false, []string{keys[0].Marketplace}, []string{keys[0].JobID}); err != nil {

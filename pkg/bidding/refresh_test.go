@@ -276,7 +276,7 @@ func TestReconsiderKeepsARefresh(t *testing.T) {
 	f.cacheNow(t, jobs(2)...)
 	f.exec(t, "UPDATE candidates SET tries = 3, cached_at = cached_at + interval '1 minute', posting = '(7,7)' WHERE job_id = $1", jobs(2)[0].JobID)
 	f.exec(t, "UPDATE candidates SET tries = 3, cached_at = cached_at - interval '1 minute', posting = '(7,7)' WHERE job_id = $1", jobs(2)[1].JobID)
-	if _, err := queries.New(f.direct).ReconsiderPostings(t.Context(), postingTTL); err != nil {
+	if _, err := queries.New(f.direct).ReconsiderPostings(t.Context(), queries.ReconsiderPostingsParams{PostingTTL: postingTTL, Page: 10}); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "reconsidered", f.count(t, "candidates WHERE tries = 0"), 2)

@@ -183,7 +183,7 @@ func (c *chaos) withdraw() {
 		return
 	}
 	bid := live[c.random.IntN(len(live))]
-	if _, err := withdraw.Request(c.t.Context(), c.SQL, deliverytest.Limits(), bid.ID, "chaos", "ops"); err != nil {
+	if _, _, err := withdraw.Request(c.t.Context(), c.SQL, deliverytest.Limits(), bid.ID, "chaos", "ops"); err != nil {
 		c.t.Logf("withdraw: %v", err) // it was rejected meanwhile
 	}
 }

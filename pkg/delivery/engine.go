@@ -270,7 +270,7 @@ func (l *Lease) carryOut(ctx context.Context, kind string) (Verdict, error) {
 func (l *Lease) spaced(v Verdict) (verdict Verdict, exhausted bool) {
 	if v.failed && int(l.Bid.DeliveryAttempts)+1 >= l.engine.options.RetryMax {
 		last := Review(ReasonRetriesExhausted)
-		last.message, last.status, last.unsent, last.silent = v.lastError(), 0, v.unsent, v.silent
+		last.failed, last.message, last.unsent, last.silent = true, v.lastError(), v.unsent, v.silent
 		return last, true
 	}
 	if v.failed && v.delay == 0 {
@@ -466,20 +466,25 @@ func (l *Lease) Found(ctx context.Context, f Finding) (clash bool, err error) {
 // armed, and nothing was found there.
 func (l *Lease) NeverSent() bool { return l.posts == 0 && l.Bid.ExternalBidID == nil }
 
-// Call makes one call within the client's time.
-func (l *Lease) Call(
+// Change makes one call that changes something, if the lease still covers that. Its deadline is absolute,
+// counted from before that was asked: a process that was frozen in between finds it over and sends nothing.
+func (l *Lease) Change(
 	ctx context.Context, method func(marketplace.Client, context.Context, marketplace.Bid) marketplace.Result,
-) marketplace.Result {
-	ctx, cancel := context.WithTimeout(ctx, l.Account.Client.Capabilities().Timeout)
-	defer cancel()
-	return method(l.Account.Client, ctx, l.External())
-}
-
-// Holds says whether the lease still covers a call that changes something.
-func (l *Lease) Holds(ctx context.Context) (bool, error) {
-	return within(ctx, func(ctx context.Context) (bool, error) {
-		return l.engine.q.HoldsLease(ctx, l.Bid.ID, l.Bid.LeaseToken, l.Account.Client.Capabilities().Timeout+leaseMargin)
+) (result marketplace.Result, held bool, err error) {
+	timeout := l.Account.Client.Capabilities().Timeout
+	until := time.Now().Add(timeout)
+	held, err = within(ctx, func(ctx context.Context) (bool, error) {
+		return l.engine.q.HoldsLease(ctx, l.Bid.ID, l.Bid.LeaseToken, timeout+leaseMargin)
 	})
+	if err != nil {
+		return result, false, fmt.Errorf("check the lease: %w", err)
+	}
+	if !held {
+		return result, false, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return method(l.Account.Client, ctx, l.External()), true, nil
 }
 
 func isClash(err error) bool {

@@ -169,7 +169,7 @@ func TestLastLook(t *testing.T) {
 	failed := marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous}}
 	for want, second := range map[string]marketplace.Finding{
 		"ACTIVE submitted e-1 posts=1":                           deliverytest.Shows(marketplace.Submitted),
-		"ACTIVE place review retries_exhausted posts=1 failed=7": deliverytest.Shows(marketplace.Withdrawn),
+		"ACTIVE place review retries_exhausted posts=1 failed=8": deliverytest.Shows(marketplace.Withdrawn),
 	} {
 		script, bid := deliverytest.NewScript(marketplace.IdempotencyKey), w.Bid(deliverytest.Settled+", delivery_attempts = 7")
 		script.Found = []marketplace.Finding{failed, second}
@@ -182,7 +182,7 @@ func TestLastLook(t *testing.T) {
 	script, bid := deliverytest.NewScript(marketplace.IdempotencyKey), w.Bid("delivery_attempts = 7")
 	script.Placed = marketplace.Result{Kind: marketplace.NotExecuted, Code: "not_sent"}
 	w.Engine(script).Attempt(bid)
-	if got, want := w.State(bid.ID), "ACTIVE place review retries_exhausted failed=7"; got != want || script.Calls() != "place" {
+	if got, want := w.State(bid.ID), "ACTIVE place review retries_exhausted failed=8"; got != want || script.Calls() != "place" {
 		t.Errorf("%s, want %s; calls %q", got, want, script.Calls())
 	}
 }

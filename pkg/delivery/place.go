@@ -18,13 +18,16 @@ import (
 // marketplace is known to have is looked up, and never sent again.
 func place(ctx context.Context, l *Lease) (Verdict, error) {
 	if l.Bid.Armed {
-		return l.postAtOnce(ctx), nil
+		return l.postAtOnce(ctx)
 	}
 	if l.Bid.ExternalBidID != nil {
 		return l.recheck(ctx)
 	}
 	capabilities := l.Account.Client.Capabilities()
-	if capabilities.ByHand {
+	switch {
+	case capabilities.ByHand && l.posts > 0: // before that was its handler: what became of the POST only a person can see
+		return Review(ReasonUnresolved), nil
+	case capabilities.ByHand:
 		return Review(ReasonNoAPI), nil
 	}
 	if l.NeverSent() && !l.Bid.IsOpen {
@@ -119,10 +122,10 @@ func (l *Lease) FailedCall(r marketplace.Result) Verdict {
 	return v.Because(r)
 }
 
-// notDone is v as a failed attempt; but 429 is none, and is meant for the account: the marketplace counts
-// its calls, not the bid's, and none of them goes out sooner.
+// notDone is v as a failed attempt; but a refusal for the rate, with 429 or in other words, is none, and is meant for
+// the account: the marketplace counts its calls, not the bid's, and none of them goes out sooner.
 func (l *Lease) notDone(v Verdict, r marketplace.Result) Verdict {
-	v.failed = r.Status != http.StatusTooManyRequests
+	v.failed = r.Status != http.StatusTooManyRequests && r.Code != marketplace.CodeRateLimited
 	if !v.failed {
 		v.delay = max(r.After, l.engine.options.RetryBase)
 		v.rest = v.delay
@@ -162,25 +165,31 @@ func (l *Lease) post(ctx context.Context, c marketplace.Capabilities) (Verdict, 
 		return verdict, err
 	}
 	l.posts, l.Bid.FirstPostAt = row.PlacePosts, &row.FirstPostAt
-	return l.send(ctx, armedHere), nil
+	return l.send(ctx, armedHere)
 }
 
 // postAtOnce sends the POST that was armed with the lease, unless no further call may begin.
-func (l *Lease) postAtOnce(ctx context.Context) Verdict {
+func (l *Lease) postAtOnce(ctx context.Context) (Verdict, error) {
 	if l.stop.Err() != nil {
 		stopped := stopping()
 		stopped.unsent = true
-		return stopped
+		return stopped, nil
 	}
 	return l.send(ctx, l.asked)
 }
 
-// send sends the POST that was armed, and says what its answer proves. Its deadline is absolute,
+// send sends the POST that was armed, and says what its answer proves: the marketplace may have the bid although it
+// asks for a person; only who is not signed in need not look. Its deadline is absolute,
 // counted from before arming: a process that was frozen in between finds it over and sends nothing.
-func (l *Lease) send(ctx context.Context, armedHere time.Time) Verdict {
+func (l *Lease) send(ctx context.Context, armedHere time.Time) (Verdict, error) {
 	call, cancel := context.WithDeadline(ctx, armedHere.Add(l.Account.Client.Capabilities().Timeout))
 	defer cancel()
-	return l.judgePost(l.Account.Client.Place(call, l.External()))
+	answer := l.Account.Client.Place(call, l.External())
+	verdict := l.judgePost(answer)
+	if verdict.review != "" && answer.Kind == marketplace.NeedsHuman {
+		return l.lastLook(ctx, verdict)
+	}
+	return verdict, nil
 }
 
 // arm passes the gate and arms a POST, or says why not. Where the account has no rate the gate

@@ -59,8 +59,8 @@ func TestFinding(t *testing.T) {
 		{"failed, unsent", failed, unsent, "ACTIVE place pending failed=1", "lookup"},
 		{"failed, sent", failed, sent, "ACTIVE place pending posts=1 failed=1", "lookup"},
 		{"failed, settled", failed, settled, "ACTIVE place pending posts=1 failed=1", "lookup"},
-		{"failed for the last time, unsent", failed, "delivery_attempts = 7", "ACTIVE place review retries_exhausted failed=7", "lookup"},
-		{"failed for the last time, settled", failed, settled + ", delivery_attempts = 7", "ACTIVE place review retries_exhausted posts=1 failed=7", "lookup" + " lookup"},
+		{"failed for the last time, unsent", failed, "delivery_attempts = 7", "ACTIVE place review retries_exhausted failed=8", "lookup"},
+		{"failed for the last time, settled", failed, settled + ", delivery_attempts = 7", "ACTIVE place review retries_exhausted posts=1 failed=8", "lookup" + " lookup"},
 		{"429", marketplace.Finding{Result: marketplace.Result{Kind: marketplace.NotExecuted, Status: 429}}, "delivery_attempts = 7", "ACTIVE place pending failed=7", "lookup"},
 		{"not signed in", marketplace.Finding{Result: marketplace.Result{Kind: marketplace.AuthNeeded}}, sent, "ACTIVE place review auth_needed posts=1", "lookup"},
 		{"paused", marketplace.Finding{Result: marketplace.Result{Kind: marketplace.PauseAccount}}, sent, "ACTIVE place pending posts=1", "lookup"},
@@ -148,11 +148,47 @@ func TestAnswer(t *testing.T) {
 						t.Errorf("paused: %t, want %t", got, tt.paused)
 					}
 					row := w.Row(bid.ID)
-					if isSent := row.PlacePosts > 0; isSent != (row.FirstPostAt != nil) || isSent != (row.LastPostAt != nil) {
+					if row.FirstPostAt == nil || row.PlacePosts > 0 != (row.LastPostAt != nil) {
 						t.Errorf("%d POSTs, the first at %v, the last at %v", row.PlacePosts, row.FirstPostAt, row.LastPostAt)
 					}
 				})
 			}
+		}
+	}
+}
+
+// TestLookBeforePerson: a bid that the marketplace has, although it asked for a person, needs none.
+func TestLookBeforePerson(t *testing.T) {
+	t.Parallel()
+	const review = "ACTIVE place review verification posts=1"
+	tests := []struct {
+		name  string
+		found marketplace.Finding
+		want  string
+	}{
+		{"live", deliverytest.Shows(marketplace.Submitted), "ACTIVE submitted e-1 posts=1"},
+		{"rejected", deliverytest.Shows(marketplace.Rejected), review},
+		{"nothing", marketplace.Finding{Known: true}, review},
+		{"no answer", marketplace.Finding{Result: marketplace.Result{Kind: marketplace.Ambiguous}}, review},
+	}
+	w := deliverytest.New(t)
+	for _, dedup := range []marketplace.Dedup{marketplace.NaturalKey, marketplace.IdempotencyKey, marketplace.NoDedup} {
+		for _, tt := range tests {
+			t.Run(string(dedup)+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				script, bid := deliverytest.NewScript(dedup), w.Bid(unsent)
+				script.Placed = marketplace.Result{Kind: marketplace.NeedsHuman, Code: "verification"}
+				script.Found = []marketplace.Finding{tt.found}
+				calls := "place lookup"
+				if script.Can.LooksUpByPosting = dedup == marketplace.NaturalKey; script.Can.LooksUpByPosting {
+					script.Found = []marketplace.Finding{{Known: true}, tt.found}
+					calls = "lookup " + calls
+				}
+				w.Engine(script).Attempt(bid)
+				if got := w.State(bid.ID); got != tt.want || script.Calls() != calls {
+					t.Errorf("%s after %s, want %s after %s", got, script.Calls(), tt.want, calls)
+				}
+			})
 		}
 	}
 }
@@ -365,16 +401,22 @@ func TestOvertakenByWithdrawal(t *testing.T) {
 func TestSameBytes(t *testing.T) { //nolint:tparallel // subtests would wait for each other's locks
 	t.Parallel()
 	w := deliverytest.New(t)
-	for name, change := range map[string]string{ //nolint:paralleltest // as above
-		"refreshed": "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1",
-		"pruned":    "DELETE FROM postings WHERE job_id = $1",
+	noAnswer, tooMany := marketplace.Result{Kind: marketplace.Ambiguous}, marketplace.Result{Kind: marketplace.NotExecuted, Status: 429}
+	for name, tt := range map[string]struct { //nolint:paralleltest // as above
+		answer        marketplace.Result
+		change, calls string
+	}{
+		"refreshed":                 {noAnswer, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place lookup place"},
+		"pruned":                    {noAnswer, "DELETE FROM postings WHERE job_id = $1", "place lookup place"},
+		"refreshed, after a refusal": {tooMany, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place place"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			script, bid := deliverytest.NewScript(marketplace.IdempotencyKey), w.Bid(unsent)
-			script.Placed = marketplace.Result{Kind: marketplace.Ambiguous}
+			script.Placed = tt.answer
 			engine := w.Engine(script)
 			engine.Attempt(bid)
-			w.Exec(change, bid.JobID)
+			w.Exec(tt.change, bid.JobID)
+			w.Exec("UPDATE accounts SET next_slot = now() WHERE marketplace = $1", bid.Marketplace)
 			// An hour passes, for the history too, which does not change otherwise.
 			w.Exec("ALTER TABLE bid_events DISABLE TRIGGER ALL")
 			w.Exec("UPDATE bid_events SET at = at - interval '1 hour' WHERE bid_id = $1", bid.ID)
@@ -382,10 +424,10 @@ func TestSameBytes(t *testing.T) { //nolint:tparallel // subtests would wait for
 			w.Set(bid.ID, "first_post_at = first_post_at - interval '1 hour', last_post_at = last_post_at - interval '1 hour', next_attempt_at = now()")
 			engine.Attempt(bid)
 			bids := script.Bids()
-			if script.Calls() != "place lookup place" {
+			if script.Calls() != tt.calls {
 				t.Fatalf("calls %q", script.Calls())
 			}
-			first, second := bids[0], bids[2]
+			first, second := bids[0], bids[len(bids)-1]
 			first.ArmedAt = first.ArmedAt.Add(-time.Hour)
 			if first != second || first.JobURL == "" || first.Pricing != "fixed" || first.Title != "A title" {
 				t.Errorf("first  %+v\nsecond %+v", first, second)
@@ -410,6 +452,16 @@ func TestByHand(t *testing.T) {
 	}
 	if lines := w.Log.Lines(`"level":"ERROR"`); len(lines) > 0 {
 		t.Errorf("logged %q", lines)
+	}
+
+	// What another handler may have sent is not to be sent by hand.
+	maybe := w.Bid(sent)
+	engine.Attempt(maybe)
+	if got, want := w.State(maybe.ID), "ACTIVE place review unresolved posts=1"; got != want || script.Calls() != "" {
+		t.Errorf("%s, want %s; calls %q", got, want, script.Calls())
+	}
+	if got := engine.Totals().ForPerson; got != 1 {
+		t.Errorf("%d for a person, want 1", got)
 	}
 }
 

@@ -39,7 +39,7 @@ func TestClaimAgainstWithdrawal(t *testing.T) {
 			group.Go(func() error { return engine.Pass(t.Context(), 1) })
 		}
 		group.Go(func() error {
-			_, err := withdraw.Request(t.Context(), w.SQL, deliverytest.Limits(), live, "round "+fmt.Sprint(round), "ops")
+			_, _, err := withdraw.Request(t.Context(), w.SQL, deliverytest.Limits(), live, "round "+fmt.Sprint(round), "ops")
 			return err
 		})
 		group.Go(func() error {

@@ -87,7 +87,8 @@ func (l *Lease) write(ctx context.Context, q *queries.Queries, v Verdict) (r rec
 	case v.review != "":
 		e.Result = "review"
 		row, err := q.RecordReview(ctx, queries.RecordReviewParams{
-			Reason: v.review, ForApproval: v.review == ReasonApproval, ReturnedPosts: returned, LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
+			Reason: v.review, ForApproval: v.review == ReasonApproval, Failures: failures, ReturnedPosts: returned,
+			LastError: v.lastError(), ID: id, Token: token, Actor: actor, Detail: e.json(),
 		})
 		return recorded{rows: row.Recorded, goesOn: row.Recorded > 0 && !row.Waits}, err
 	default:
@@ -168,6 +169,8 @@ func (e *Engine) report(l *Lease, kind string, v Verdict) {
 		e.log.Info("waits for approval", attributes...)
 	case v.review != "":
 		e.log.Info("handed to a person", attributes...)
+	case v.placed != nil && v.placed.foreign:
+		e.log.Warn("a bid that is not from here was there already, and counts as placed", append(attributes, "external_bid_id", v.placed.externalID)...)
 	case v.placed != nil:
 		e.log.Info("placed", append(attributes, "external_bid_id", v.placed.externalID)...)
 	case v.ended != "":

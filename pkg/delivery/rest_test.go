@@ -12,7 +12,7 @@ import (
 	"github.com/arbitrageai/bidder/test/deliverytest"
 )
 
-// TestTooManyRequests: what one call was told with 429 holds for the account: nothing of it goes out sooner, from
+// TestTooManyRequests: what one call was told with 429, or in words, holds for the account: nothing of it goes out sooner, from
 // whatever pod, and no attempt is counted as failed. Other accounts go on.
 func TestTooManyRequests(t *testing.T) {
 	t.Parallel()
@@ -22,6 +22,7 @@ func TestTooManyRequests(t *testing.T) {
 		calls string
 	}{
 		"POST":     {"", "place"},
+		"in words": {"", "place"},
 		"look-up":  {deliverytest.Settled, "lookup"},
 		"retract":  {withdrawing, "lookup withdraw"},
 		"at a gap": {"", "place"},
@@ -31,6 +32,9 @@ func TestTooManyRequests(t *testing.T) {
 			w := deliverytest.New(t)
 			script := deliverytest.NewScript(marketplace.IdempotencyKey)
 			tooMany := marketplace.Result{Kind: marketplace.NotExecuted, Status: 429, After: time.Hour}
+			if name == "in words" {
+				tooMany.Status, tooMany.Code = 200, marketplace.CodeRateLimited
+			}
 			script.Placed, script.Withdrawn = tooMany, tooMany
 			if name == "look-up" {
 				script.Found = []marketplace.Finding{{Result: tooMany}}

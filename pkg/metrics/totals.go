@@ -118,7 +118,15 @@ func (t *Totals) add(c Counters) {
 }
 
 // ReadTotalsSince adds up the runs that started within a time, as far as they were not pruned.
-func ReadTotalsSince(ctx context.Context, conn queries.DBTX, since time.Duration) (Totals, error) {
+func ReadTotalsSince(ctx context.Context, pool db.Beginner, since time.Duration) (totals Totals, err error) {
+	err = within(ctx, pool, func(tx pgx.Tx) error {
+		totals, err = readTotalsSince(ctx, tx, since)
+		return err
+	})
+	return totals, err
+}
+
+func readTotalsSince(ctx context.Context, conn queries.DBTX, since time.Duration) (Totals, error) {
 	totals := newTotals()
 	q := queries.New(conn)
 	counts, err := q.CountRuns(ctx, &since)

@@ -193,7 +193,7 @@ func Withdraw(reason, by string) (Decision, error) {
 		return Decision{}, withdraw.ErrNoReason
 	}
 	return Decision{What: "withdrawn", by: by, record: func(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
-		_, err := withdraw.Ask(ctx, tx, id, reason, by)
+		_, _, err := withdraw.Ask(ctx, tx, id, reason, by)
 		return err
 	}}, nil
 }

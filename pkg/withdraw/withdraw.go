@@ -33,36 +33,37 @@ func (e NotLiveError) Error() string {
 
 // Request asks for a bid to be taken back, and returns how it stands then. What was never
 // sent is withdrawn at once; everything else is owed from here on and carried out by the
-// delivery engine. No POST of the bid can start after this. Asking again changes nothing:
-// the first reason stays.
-func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UUID, reason, by string) (bid queries.Bid, err error) {
+// delivery engine. No POST of the bid can start after this. Asking again, which is not the first
+// request, changes nothing: the first reason stays.
+func Request(ctx context.Context, pool db.Beginner, limits db.Limits, id uuid.UUID, reason, by string) (bid queries.Bid, first bool, err error) {
 	if strings.TrimSpace(reason) == "" || strings.TrimSpace(by) == "" {
-		return queries.Bid{}, ErrNoReason
+		return queries.Bid{}, false, ErrNoReason
 	}
 	err = db.InTx(ctx, pool, limits, func(tx *db.Tx) error {
-		bid, err = Ask(ctx, tx, id, reason, by)
+		bid, first, err = Ask(ctx, tx, id, reason, by)
 		return err
 	})
-	return bid, err
+	return bid, first, err
 }
 
 // Ask is [Request] as a part of a transaction, with a reason and a name that are not empty.
-func Ask(ctx context.Context, tx *db.Tx, id uuid.UUID, reason, by string) (queries.Bid, error) {
+func Ask(ctx context.Context, tx *db.Tx, id uuid.UUID, reason, by string) (bid queries.Bid, first bool, err error) {
 	q := queries.New(tx)
-	if _, err := q.RequestWithdrawal(ctx, reason, by, id); err != nil {
-		return queries.Bid{}, fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)
+	asked, err := q.RequestWithdrawal(ctx, reason, by, id)
+	if err != nil {
+		return queries.Bid{}, false, fmt.Errorf("ask for the withdrawal of bid %s: %w", id, err)
 	}
-	bid, err := q.GetBid(ctx, id)
+	bid, err = q.GetBid(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return queries.Bid{}, ErrNoSuchBid
+		return queries.Bid{}, false, ErrNoSuchBid
 	}
 	if err != nil {
-		return queries.Bid{}, fmt.Errorf("read bid %s: %w", id, err)
+		return queries.Bid{}, false, fmt.Errorf("read bid %s: %w", id, err)
 	}
 	if bid.Status != "ACTIVE" && bid.Status != "WITHDRAWN" {
-		return bid, NotLiveError{bid.Status}
+		return bid, false, NotLiveError{bid.Status}
 	}
-	return bid, nil
+	return bid, asked > 0, nil
 }
 
 // Carry is the [delivery.Procedure] of withdrawals: find the bid, read it, retract it by its
@@ -89,14 +90,13 @@ func Carry(ctx context.Context, l *delivery.Lease) (delivery.Verdict, error) {
 	if verdict, ok, err := l.Slot(ctx); err != nil || !ok {
 		return verdict, err
 	}
-	holds, err := l.Holds(ctx)
+	result, held, err := l.Change(ctx, marketplace.Client.Withdraw)
 	if err != nil {
-		return delivery.Verdict{}, fmt.Errorf("check the lease: %w", err)
+		return delivery.Verdict{}, fmt.Errorf("retract: %w", err)
 	}
-	if !holds {
+	if !held {
 		return delivery.Again(0), nil
 	}
-	result := l.Call(ctx, marketplace.Client.Withdraw)
 	if result.Kind != marketplace.Done {
 		return judge(l, result), nil
 	}

@@ -1,12 +1,15 @@
 package withdraw_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/delivery"
@@ -26,7 +29,7 @@ const (
 
 func request(tb testing.TB, w *deliverytest.World, id uuid.UUID, reason string) queries.Bid {
 	tb.Helper()
-	bid, err := withdraw.Request(tb.Context(), w.Pool, deliverytest.Limits(), id, reason, "ops@example.test")
+	bid, _, err := withdraw.Request(tb.Context(), w.Pool, deliverytest.Limits(), id, reason, "ops@example.test")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -90,7 +93,7 @@ func TestRefusedRequests(t *testing.T) {
 		} else {
 			w.Set(bid.ID, "status = '"+status+"'"+ended)
 		}
-		_, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b")
+		_, _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b")
 		if refused, ok := errors.AsType[withdraw.NotLiveError](err); !ok || refused.Status != status || !strings.Contains(err.Error(), status) {
 			t.Errorf("%s: %v", status, err)
 		}
@@ -98,12 +101,12 @@ func TestRefusedRequests(t *testing.T) {
 			t.Errorf("%s: %+v", status, row)
 		}
 	}
-	if _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), uuid.New(), "r", "b"); !errors.Is(err, withdraw.ErrNoSuchBid) {
+	if _, _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), uuid.New(), "r", "b"); !errors.Is(err, withdraw.ErrNoSuchBid) {
 		t.Errorf("unknown: %v", err)
 	}
 	bid := w.Bid("")
 	for _, words := range [][2]string{{" ", "b"}, {"r", ""}} {
-		if _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, words[0], words[1]); !errors.Is(err, withdraw.ErrNoReason) {
+		if _, _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, words[0], words[1]); !errors.Is(err, withdraw.ErrNoReason) {
 			t.Errorf("%q: %v", words, err)
 		}
 	}
@@ -111,7 +114,7 @@ func TestRefusedRequests(t *testing.T) {
 		t.Error(got)
 	}
 	w.Exec("ALTER TABLE bids RENAME COLUMN review_since TO gone")
-	if _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b"); err == nil || errors.Is(err, withdraw.ErrNoSuchBid) {
+	if _, _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b"); err == nil || errors.Is(err, withdraw.ErrNoSuchBid) {
 		t.Errorf("broken database: %v", err)
 	}
 }
@@ -150,7 +153,7 @@ func TestCarry(t *testing.T) {
 		{"not found, sent", sent, findings{missing}, done, "ACTIVE withdraw pending posts=1", "lookup"},
 		{"not found, settled", settled, findings{missing}, done, "ACTIVE withdraw review unresolved posts=1", "lookup"},
 		{"look-up failed", settled, findings{failed}, done, "ACTIVE withdraw pending posts=1 failed=1", "lookup"},
-		{"look-up failed for the last time", settled + ", delivery_attempts = 7", findings{failed}, done, "ACTIVE withdraw review retries_exhausted posts=1 failed=7", "lookup"},
+		{"look-up failed for the last time", settled + ", delivery_attempts = 7", findings{failed}, done, "ACTIVE withdraw review retries_exhausted posts=1 failed=8", "lookup"},
 		// The id is known.
 		{"live", settled + known, findings{shows(marketplace.Submitted), shows(marketplace.Withdrawn)}, done, "WITHDRAWN submitted e-1 posts=1", "lookup withdraw lookup"},
 		{"live, just sent", sent + known, findings{shows(marketplace.Submitted), shows(marketplace.Withdrawn)}, done, "WITHDRAWN submitted e-1 posts=1", "lookup withdraw lookup"},
@@ -207,6 +210,51 @@ func TestCarry(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// clocked is a client, and a tracer of what is asked of the database, that tell when.
+type clocked struct {
+	*deliverytest.Script
+
+	asked, deadline time.Time
+}
+
+func (c *clocked) Withdraw(ctx context.Context, bid marketplace.Bid) marketplace.Result {
+	c.deadline, _ = ctx.Deadline()
+	return c.Script.Withdraw(ctx, bid)
+}
+
+func (c *clocked) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(data.SQL, "name: HoldsLease") {
+		c.asked = time.Now()
+	}
+	return ctx
+}
+
+func (c *clocked) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestRetractionInTime: the time of a retraction counts from before it was asked whether the lease still covers it.
+func TestRetractionInTime(t *testing.T) {
+	t.Parallel()
+	w := deliverytest.New(t)
+	client, bid := &clocked{Script: deliverytest.NewScript(marketplace.IdempotencyKey)}, w.Bid(settled+known)
+	client.Found = []marketplace.Finding{deliverytest.Shows(marketplace.Submitted), deliverytest.Shows(marketplace.Withdrawn)}
+	config := w.Pool.Config()
+	config.ConnConfig.Tracer = client
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	w.EngineOf(pool, deliverytest.Options(func(string) (delivery.Account, error) {
+		return delivery.Account{Client: client, Settle: deliverytest.Settle}, nil
+	})).Attempt(bid)
+	if got, want := w.State(bid.ID), "WITHDRAWN submitted e-1 posts=1"; got != want || client.asked.IsZero() {
+		t.Fatalf("%s, want %s; asked at %v", got, want, client.asked)
+	}
+	if began := client.deadline.Add(-client.Can.Timeout); began.After(client.asked) {
+		t.Errorf("the deadline counts from %v after the lease was asked for", began.Sub(client.asked))
 	}
 }
 
@@ -340,7 +388,7 @@ func TestRejectedByHand(t *testing.T) {
 	bid := w.Bid("")
 	request(t, w, bid.ID, "a mistake")
 	w.Set(bid.ID, "status = 'REJECTED'")
-	if _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b"); err == nil {
+	if _, _, err := withdraw.Request(t.Context(), w.Pool, deliverytest.Limits(), bid.ID, "r", "b"); err == nil {
 		t.Error("withdrawn after it was rejected")
 	}
 }

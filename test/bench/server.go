@@ -214,10 +214,12 @@ func (d *database) claimed(ctx context.Context, n int) error {
 
 // seed puts postings number from to from+n-1 in the cache and, as ingest does, in the queue.
 func (d *database) seed(ctx context.Context, from, n int, queued bool) error {
-	err := d.exec(ctx, `INSERT INTO postings (marketplace, job_id, cached_at, title, description, url, budget_max_cents, skills)
-		SELECT 'market' || i % 5, 'job-' || lpad(i::text, 9, '0'), clock_timestamp(), 'Go service with Postgres queue number ' || i,
-			repeat(md5(i::text), 15), 'https://example.com/jobs/' || i, 50000, ARRAY['Go', 'PostgreSQL']
-		FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i`, from, n)
+	err := d.unqueued(ctx, func() error {
+		return d.exec(ctx, `INSERT INTO postings (marketplace, job_id, cached_at, title, description, url, budget_max_cents, skills)
+			SELECT 'market' || i % 5, 'job-' || lpad(i::text, 9, '0'), clock_timestamp(), 'Go service with Postgres queue number ' || i,
+				repeat(md5(i::text), 15), 'https://example.com/jobs/' || i, 50000, ARRAY['Go', 'PostgreSQL']
+			FROM generate_series($1::integer, $1::integer + $2::integer - 1) AS i`, from, n)
+	})
 	if err == nil && queued {
 		err = d.exec(ctx, `INSERT INTO candidates (marketplace, job_id, cached_at, posting)
 			SELECT p.marketplace, p.job_id, p.cached_at, p.ctid
@@ -225,6 +227,14 @@ func (d *database) seed(ctx context.Context, from, n int, queued bool) error {
 			JOIN postings AS p ON p.marketplace = 'market' || i % 5 AND p.job_id = 'job-' || lpad(i::text, 9, '0')`, from, n)
 	}
 	return err
+}
+
+// unqueued has postings written that the database does not queue by itself, as bidder does.
+func (d *database) unqueued(ctx context.Context, write func() error) error {
+	if err := d.exec(ctx, "SET bidder.lock_ttl = '300000'"); err != nil {
+		return err
+	}
+	return errors.Join(write(), d.exec(ctx, "RESET bidder.lock_ttl"))
 }
 
 // settle leaves the server as it is some time after a load: with statistics, and with

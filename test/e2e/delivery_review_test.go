@@ -44,6 +44,9 @@ func (m *market) inReview(jobID string, stored bool) (id string) {
 		when = sandbox.After
 	}
 	m.fault(sandbox.Fault{Do: sandbox.Answer, When: when, Op: sandbox.Place, JobID: jobID, Status: 418, Count: 1})
+	if stored { // or else the look-up after it would find it
+		m.fault(sandbox.Fault{Do: sandbox.Answer, Op: sandbox.Lookup, JobID: jobID, Status: 503, Count: 1})
+	}
 	m.pass(3)
 	m.wantState(id, "ACTIVE", " place review")
 	return id

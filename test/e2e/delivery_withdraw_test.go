@@ -40,6 +40,24 @@ func TestWithdraw(t *testing.T) {
 	}
 }
 
+// TestWithdrawAgain: what is still owed is not tried by asking again, also when it is due; a pass does that.
+func TestWithdrawAgain(t *testing.T) {
+	t.Parallel()
+	m := setupMarket(t, patient())
+	id := m.placed("1")[0]
+	m.fault(sandbox.Fault{Do: sandbox.Answer, Op: sandbox.Withdraw, Status: 503, Count: 1})
+	first := m.withdraw(id, "a mistake", 3)
+	m.exec("UPDATE bids SET next_attempt_at = now()")
+	calls := len(m.server.Journal())
+	if diff := cmp.Diff(first, m.withdraw(id, "another reason", 3)); diff != "" || first.Done || len(m.server.Journal()) != calls {
+		t.Errorf("%d calls before, %d after (-first +second):\n%s", calls, len(m.server.Journal()), diff)
+	}
+	m.pass(0)
+	m.wantState(id, "WITHDRAWN", "")
+	m.wantCount(1, "bids WHERE withdrawn_reason = 'a mistake'")
+	m.wantCalls(sandbox.Withdraw, 2)
+}
+
 // TestWithdrawUnsent: what was never sent is taken back without a call, and never sent.
 func TestWithdrawUnsent(t *testing.T) {
 	t.Parallel()
@@ -151,8 +169,12 @@ func TestWithdrawWhatIsNot(t *testing.T) {
 	m := setupMarket(t, patient())
 	id := m.placed("1")[0]
 	m.bidder("bids", "mark", id, "lost", "--note", "they told us").want(t, 0)
-	m.bidder("withdraw", id, "--reason", "a mistake").wantError(t, 3, "LOST")
-	m.bidder("withdraw", id, "--reason", "a mistake", "--dry-run").wantError(t, 3, "LOST")
+	for _, more := range [][]string{{}, {"--dry-run"}} {
+		refused := m.bidder(append([]string{"withdraw", id, "--reason", "a mistake", "-o", "json"}, more...)...).want(t, 3)
+		if diff := cmp.Diff(withdrawReport{BidID: id, Status: "LOST"}, decode[withdrawReport](t, refused)); diff != "" || !strings.Contains(refused.stderr, "only a live bid") {
+			t.Errorf("%v says %s(-want +got):\n%s", more, refused.stderr, diff)
+		}
+	}
 	const unknown = "0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41"
 	m.bidder("withdraw", unknown, "--reason", "a mistake").wantError(t, 3, unknown)
 	m.bidder("withdraw", "1", "--reason", "a mistake").wantError(t, 2)

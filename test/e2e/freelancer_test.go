@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
@@ -112,6 +113,44 @@ func TestFreelancerByHand(t *testing.T) {
 	// It can be taken back like any other.
 	m.withdraw(ids[0], "not that one", 0)
 	m.wantLive(1)
+}
+
+// TestFreelancerAnotherUser: to another user the site does not show what may have been sent, and so nothing is looked up
+// or sent as that one while bids of the first are live; and anything afterwards.
+func TestFreelancerAnotherUser(t *testing.T) {
+	t.Parallel()
+	m := setupFreelancer(t, patient(), sandbox.FreelancerRules{})
+	if err := m.server.AddFreelancerUser(sandbox.FreelancerUser{ID: 73000001, Username: "other", Token: "another token"}); err != nil {
+		t.Fatal(err)
+	}
+	as := func(token string) { m.env = append(m.env, "FREELANCER_TOKEN="+token) }
+	m.fault(sandbox.Fault{Do: sandbox.Drop, When: sandbox.After, Op: sandbox.Place, Count: 1})
+	id := m.owing("1")[0]
+	m.pass(0) // nobody knows what came of it
+	m.sentAgo(id, time.Hour)
+	m.exec("UPDATE bids SET next_attempt_at = now()")
+
+	as("another token")
+	m.pass(3)
+	m.wantState(id, "ACTIVE", " place review")
+	m.wantCount(1, "bids WHERE review_reason = 'auth_needed' AND last_error LIKE '%user 84120077%user 73000001 (other)%'")
+	m.wantCount(1, "accounts WHERE paused_at IS NOT NULL AND user_id = '84120077'")
+	m.bidder("freelancer", "status").want(t, 3)
+	m.wantCalls(sandbox.Place, 1)
+
+	as(sandbox.FreelancerToken)
+	m.bidder("freelancer", "status").want(t, 0)
+	m.bidder("resume", m.name).want(t, 0)
+	m.bidder("review", "retry", id).want(t, 0)
+	m.pass(0)
+	m.wantState(id, "ACTIVE", "")
+	m.withdraw(id, "a mistake", 0)
+
+	as("another token")
+	m.placed("2")
+	m.wantCount(1, "accounts WHERE user_id = '73000001'")
+	m.wantLive(1)
+	m.wantCalls(sandbox.Place, 2)
 }
 
 // TestFreelancerRebid: a posting whose bid was taken back may be bid on again, by hand. Where

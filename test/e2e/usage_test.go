@@ -53,11 +53,7 @@ func TestWrongUsage(t *testing.T) {
 	f.untouched(func() {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				r := f.call(strings.Fields(tt.args)...).with(tt.env...).run(t)
-				if tt.args == "migrate" {
-					r.stdout = "" // its help
-				}
-				r.wantError(t, 2, tt.says...)
+				f.call(strings.Fields(tt.args)...).with(tt.env...).run(t).wantError(t, 2, tt.says...)
 			})
 		}
 	})

@@ -100,7 +100,7 @@ func (a answer) readFailure() error {
 	}
 	r := a.refusal()
 	switch {
-	case a.Status == http.StatusForbidden:
+	case a.Status == http.StatusForbidden && r.code != marketplace.CodeRateLimited:
 		r.place, r.code = marketplace.PauseAccount, marketplace.CodeForbidden
 	case a.Status == http.StatusNotFound && a.body != nil:
 		r.place, r.code = marketplace.Permanent, marketplace.CodeNotFound

@@ -27,9 +27,10 @@ const defaultTimeout = 30 * time.Second
 
 // Client calls the API for one account. It implements [marketplace.Client].
 type Client struct {
-	market config.Marketplace
-	caller *wire.Caller
-	tokens Tokens
+	market    config.Marketplace
+	caller    *wire.Caller
+	tokens    Tokens
+	recognise Recognise
 
 	mu sync.Mutex
 	me self
@@ -43,9 +44,13 @@ type self struct {
 
 var _ marketplace.Client = (*Client)(nil)
 
+// Recognise says whether bids may be looked up and made as a user. An error that is [marketplace.ErrAuthNeeded] means that
+// they are somebody else's; it is asked before each call that depends on it, and never answers for longer.
+type Recognise func(ctx context.Context, user User) error
+
 // New returns the client of a marketplace as it is in a [config.Config]. Connections are made
-// when they are needed; see [Client.Close].
-func New(m config.Marketplace, tokens Tokens) (*Client, error) {
+// when they are needed; see [Client.Close]. Without recognise every user will do.
+func New(m config.Marketplace, tokens Tokens, recognise Recognise) (*Client, error) {
 	if u, err := url.Parse(m.BaseURL); err != nil || u.Host == "" {
 		return nil, errors.New("Freelancer.com needs a base_url") //nolint:staticcheck // a name
 	}
@@ -53,7 +58,7 @@ func New(m config.Marketplace, tokens Tokens) (*Client, error) {
 		return nil, errors.New("Freelancer.com needs a token") //nolint:staticcheck // a name
 	}
 	m.Timeout = cmp.Or(m.Timeout, defaultTimeout)
-	return &Client{market: m, caller: wire.NewCaller(m, nil), tokens: tokens}, nil
+	return &Client{market: m, caller: wire.NewCaller(m, nil), tokens: tokens, recognise: recognise}, nil
 }
 
 // Close closes idle connections.
@@ -106,6 +111,18 @@ func (c *Client) self(ctx context.Context) (User, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.me = self{token, user}
+	return user, nil
+}
+
+// bidder is the user whose bids these are.
+func (c *Client) bidder(ctx context.Context) (User, error) {
+	user, err := c.self(ctx)
+	if err != nil || c.recognise == nil {
+		return user, err
+	}
+	if err := c.recognise(ctx, user); err != nil {
+		return User{}, c.noToken(err)
+	}
 	return user, nil
 }
 

@@ -93,7 +93,7 @@ func unread(err error) marketplace.Finding {
 
 // find returns the bid, or nil where there is none.
 func (c *Client) find(ctx context.Context, project int64, id string) (*bid, error) {
-	me, err := c.self(ctx)
+	me, err := c.bidder(ctx)
 	if err != nil {
 		return nil, err
 	}

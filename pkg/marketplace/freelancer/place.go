@@ -51,7 +51,7 @@ func (c *Client) Place(ctx context.Context, bid marketplace.Bid) marketplace.Res
 	reads, stop := context.WithTimeout(ctx, time.Until(until)/2)
 	defer stop()
 
-	me, err := c.self(reads)
+	me, err := c.bidder(reads)
 	if err != nil {
 		return unsent(err)
 	}

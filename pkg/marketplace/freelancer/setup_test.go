@@ -154,7 +154,7 @@ func newTestClient(tb testing.TB, m config.Marketplace, tokens Tokens) *Client {
 	if tokens == nil {
 		tokens = NewFixed(config.NewSecret(testToken), "FREELANCER_TOKEN")
 	}
-	client, err := New(m, tokens)
+	client, err := New(m, tokens, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

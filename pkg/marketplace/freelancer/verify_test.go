@@ -35,7 +35,7 @@ func newVerification(t *testing.T, rules sandbox.FreelancerRules, encoding strin
 	client, err := freelancer.New(config.Marketplace{
 		Handler: config.HandlerFreelancer, BaseURL: web.URL + sandbox.FreelancerAPI, AllowPrivateNetworks: true, Timeout: 10 * time.Second,
 		Freelancer: config.Freelancer{RetractEncoding: cmp.Or(encoding, config.RetractByForm), MilestonePercentage: 50, PeriodDays: 7},
-	}, freelancer.NewFixed(config.NewSecret(sandbox.FreelancerToken), "TOKEN"))
+	}, freelancer.NewFixed(config.NewSecret(sandbox.FreelancerToken), "TOKEN"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestVerifyRefuses(t *testing.T) {
 			t.Errorf("%s: a bid was placed", name)
 		}
 	}
-	client, err := freelancer.New(config.Marketplace{Handler: config.HandlerFreelancer, BaseURL: "https://www.freelancer.com/api"}, freelancer.NewFixed(config.NewSecret("token"), "TOKEN"))
+	client, err := freelancer.New(config.Marketplace{Handler: config.HandlerFreelancer, BaseURL: "https://www.freelancer.com/api"}, freelancer.NewFixed(config.NewSecret("token"), "TOKEN"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

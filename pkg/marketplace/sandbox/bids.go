@@ -142,7 +142,27 @@ func (s *Server) check(c *call) (reply, bool) {
 	if c.entry.Key == "" {
 		return problem(http.StatusBadRequest, marketplace.CodeInvalidRequest, `Idempotency-Key is missing, or not a string in quotes`), true
 	}
+	if c.entry.Op == Place {
+		return s.keep(c)
+	}
 	return reply{}, false
+}
+
+// keep remembers what came with a key before anything else happens to it, and refuses the key with another body.
+func (s *Server) keep(c *call) (reply, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key, sum := pair{c.entry.Marketplace, c.entry.Key}, sha256.Sum256(c.body)
+	before := s.keys[key]
+	if before == nil {
+		s.keys[key] = &keyed{sum: sum}
+		return reply{}, false
+	}
+	if before.sum == sum || !s.rules(c.entry.Marketplace).Idempotent {
+		return reply{}, false
+	}
+	c.entry.ExternalID = before.bid
+	return problem(http.StatusUnprocessableEntity, marketplace.CodeIdempotencyKeyReuse, "the key came with another body before"), true
 }
 
 // place stores a bid, unless the key or the posting stands against it.
@@ -158,10 +178,7 @@ func (s *Server) place(c *call) reply {
 	defer s.mu.Unlock()
 	key, job := pair{c.entry.Marketplace, c.entry.Key}, pair{c.entry.Marketplace, data.JobID}
 	rules, sum := s.rules(c.entry.Marketplace), sha256.Sum256(c.body)
-	if before := s.keys[key]; rules.Idempotent && before != nil {
-		if before.sum != sum {
-			return problem(http.StatusUnprocessableEntity, marketplace.CodeIdempotencyKeyReuse, "the key came with another body before")
-		}
+	if before := s.keys[key]; rules.Idempotent && before.bid != "" {
 		c.entry.ExternalID = before.bid
 		return before.answer
 	}

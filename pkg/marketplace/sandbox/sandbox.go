@@ -97,7 +97,7 @@ type pair struct{ marketplace, name string }
 type keyed struct {
 	sum    [sha256.Size]byte // of the body
 	answer reply
-	bid    string // its external id
+	bid    string // its external id, once it is stored
 }
 
 // New returns a sandbox. [Server.Close] it after use.
