@@ -139,6 +139,7 @@ func fill(t *testing.T, conn *pgxpool.Pool) map[string]int64 {
 			skills, posted_at, deadline, bid_amount_cents, bid_period_days, bid_proposal, refreshes)
 		VALUES ('freelancer', 'full', now(), 'title', 'text', 'https://example.com', 1, 2, 'EUR', 'fixed',
 			'{Go,SQL}', now(), now(), 3, 4, 'proposal', 5);
+		DELETE FROM candidates; -- what the postings were queued as
 		INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', 'plain', now());
 		INSERT INTO candidates VALUES ('freelancer', 'full', now(), 'infinity', 8, 'broken');
 		INSERT INTO runs (kind) VALUES ('run'), ('bid'), ('withdraw');

@@ -8,7 +8,8 @@ BEGIN
     INSERT INTO candidates (marketplace, job_id, cached_at)
     VALUES (NEW.marketplace, NEW.job_id, NEW.cached_at)
     ON CONFLICT (marketplace, job_id)
-        DO UPDATE SET cached_at = excluded.cached_at, posting = NULL, not_before = excluded.not_before, tries = 0, last_error = NULL;
+        DO UPDATE SET cached_at = excluded.cached_at, posting = NULL, not_before = excluded.not_before, tries = 0, last_error = NULL
+        WHERE candidates.cached_at < excluded.cached_at;
     RETURN NULL;
 END $$;
 

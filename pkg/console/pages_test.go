@@ -277,8 +277,9 @@ func TestLocks(t *testing.T) {
 	w := setupPages(t)
 	b := w.as("rita", readonlyToken)
 	want(t, b.get("/locks"), http.StatusOK, "No posting is locked")
-	w.Exec("INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', 'queued', now())")
 	w.Exec("INSERT INTO postings (marketplace, job_id, cached_at, title) VALUES ('upwork', 'cached', now(), 'x')")
+	w.Exec("DELETE FROM candidates")
+	w.Exec("INSERT INTO candidates (marketplace, job_id, cached_at) VALUES ('upwork', 'queued', now())")
 	bid := w.Bid("")
 	tx, err := w.SQL.Begin(t.Context())
 	if err != nil {

@@ -128,6 +128,7 @@ func (f *fixture) history(random *rand.Rand, n int) []posting.Key {
 			f.exec(`INSERT INTO postings (marketplace, job_id, cached_at, updated_at, title, budget_max_cents)
 				SELECT $1, $2, now() - $3::interval, now() - $3::interval, 't', 1000`, keys[i].Marketplace, keys[i].JobID, draw())
 		}
+		f.exec("DELETE FROM candidates WHERE job_id = $1", keys[i].JobID) // it was decided
 		if random.IntN(6) == 0 {
 			f.exec("INSERT INTO candidates (marketplace, job_id, cached_at, not_before) VALUES ($1, $2, now(), $3)",
 				keys[i].Marketplace, keys[i].JobID, []string{"now", "infinity"}[random.IntN(2)])

@@ -88,11 +88,11 @@ func steps() []step {
 		{name: "look-up", prepare: due, done: "SELECT count(*) FROM bids WHERE status = 'ACTIVE' AND seen_at > clock_timestamp() - interval '5 minutes'", do: refresh(marketplace.Submitted)},
 		{name: "end", prepare: due, done: "SELECT count(*) FROM bids WHERE status = 'LOST'", do: refresh(marketplace.Lost)},
 		{
-			// What is newest of a posting stays for ever, so each bid gets a later one, which is not counted here.
+			// What is newest of a posting, and of those with an id, stays for ever: each bid gets a later one, not counted here.
 			name: "prune", prepare: `SET session_replication_role = replica;
 				UPDATE bids SET created_at = created_at - interval '90 days', updated_at = updated_at - interval '90 days', last_post_at = NULL, place_posts = 0, submitted_at = NULL;
 				UPDATE postings SET cached_at = cached_at - interval '90 days', updated_at = updated_at - interval '90 days';
-				INSERT INTO bids (marketplace, job_id, status, amount_cents) SELECT marketplace, job_id, 'LOST', amount_cents FROM bids;
+				INSERT INTO bids (marketplace, job_id, status, amount_cents, external_bid_id) SELECT marketplace, job_id, 'LOST', amount_cents, external_bid_id FROM bids;
 				SET session_replication_role = origin`,
 			done: "SELECT count(*) FROM bids WHERE NOT EXISTS (SELECT FROM postings) AND NOT EXISTS (SELECT FROM bid_events)",
 			do: func(ctx context.Context, _ *bench, pool *pgxpool.Pool, _ int) error {

@@ -52,6 +52,7 @@ func (w *world) everyday() (review, live, approval uuid.UUID) {
 		withdraw_requested_at = now() - interval '1 hour', withdraw_requested_reason = 'double booked', withdraw_requested_by = 'mara'`, "guru", "g-4711")
 	w.Bid(`next_attempt_at = now() - interval '2 minutes', created_at = now() - interval '3 hours'`, "guru", "g-4712")
 	w.Bid(`delivery_state = 'leased', lease_expires_at = now() + interval '4 minutes'`, "upwork", "~01beef")
+	w.Exec("DELETE FROM candidates") // all of it is decided
 	w.Exec(`INSERT INTO candidates (marketplace, job_id, cached_at, not_before, tries, last_error) VALUES
 		('upwork', 'parked-1', now(), 'infinity', 8, 'statement timeout'), ('upwork', 'due-1', now(), '-infinity', 0, NULL), ('guru', 'due-2', now(), '-infinity', 0, NULL)`)
 	w.Exec(`INSERT INTO accounts (marketplace, account, paused_at, paused_reason, paused_by) VALUES ('peopleperhour', '*', now() - interval '40 minutes', 'their status page is red', 'mara')`)

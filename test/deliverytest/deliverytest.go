@@ -78,6 +78,7 @@ func (w *World) Bid(set string, names ...string) queries.Bid {
 		VALUES ($1, $2, clock_timestamp(), 'A title', 'https://example.test/1', 'fixed') ON CONFLICT DO NOTHING`, name, job)
 	w.Exec(`INSERT INTO bids (id, marketplace, job_id, amount_cents, period_days, proposal, delivery_kind, delivery_state, next_attempt_at)
 		VALUES ($1, $2, $3, 48000, 10, 'I can.', 'place', 'pending', clock_timestamp())`, id, name, job)
+	w.Exec("DELETE FROM candidates WHERE marketplace = $1 AND job_id = $2", name, job)
 	w.Set(id, set)
 	return w.Row(id)
 }

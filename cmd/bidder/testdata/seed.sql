@@ -3,6 +3,7 @@ INSERT INTO postings (marketplace, job_id, cached_at, title, description, url, b
 VALUES ('upwork', E'~01ab\u200Bc', '2026-11-25 11:00:00Z', :hostile, :hostile || repeat(' and more of it', 40), 'https://example.com/1', 10000, 'USD'),
        ('upwork', '~01abc', '2026-11-25 11:00:00Z', 'Go service with Postgres queue', '', NULL, 10000, 'EUR'),
        ('guru', 'g-1', '2026-11-25 11:00:00Z', 'データベース移行とバックエンド開発のエンジニアを募集しています', '', NULL, 10000, 'USD');
+DELETE FROM candidates; -- they are decided
 INSERT INTO runs (id, kind, started_at, finished_at, host, version, counters, exit_code)
 VALUES ('01a20000-0000-7000-8000-00000000000a', 'run', '2026-11-25 11:00:00Z', '2026-11-25 11:00:01Z', 'pod-1', 'test',
     '{"lock_attempts": 5, "lock_successes": 5, "lock_conflicts": 1, "lock_timeouts": 0, "outcomes": {"claimed": 5},

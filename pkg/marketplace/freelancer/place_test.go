@@ -24,10 +24,10 @@ func TestCapabilities(t *testing.T) {
 	if diff := cmp.Diff(want, client.Capabilities()); diff != "" {
 		t.Errorf("capabilities (-want +got):\n%s", diff)
 	}
-	if _, err := New(config.Marketplace{}, Fixed{}); err == nil {
+	if _, err := New(config.Marketplace{}, Fixed{}, nil); err == nil {
 		t.Error("New has no objection to no base_url")
 	}
-	if _, err := New(config.Marketplace{BaseURL: "https://x.test"}, nil); err == nil {
+	if _, err := New(config.Marketplace{BaseURL: "https://x.test"}, nil, nil); err == nil {
 		t.Error("New has no objection to no token")
 	}
 }
