@@ -47,7 +47,9 @@ func (a *app) reviewCommand() *cobra.Command {
   bidder review retry 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41
   bidder review resolve 0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41 --as placed:p-778`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.unsaid(cmd, "list, show, approve, retry or resolve") },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.unsaid(cmd, "list, show, approve, retry or resolve")
+		},
 	}
 	cmd.AddCommand(a.reviewListCommand(), a.reviewShowCommand(), a.reviewApproveCommand(), a.reviewRetryCommand(), a.reviewResolveCommand())
 	return cmd

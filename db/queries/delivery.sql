@@ -85,7 +85,7 @@ due AS MATERIALIZED (
             AND b.next_attempt_at <= @due_by
             AND (b.delivery_state = 'pending' OR b.lease_expires_at <= clock_timestamp())
             AND NOT (SELECT gate.is_paused FROM gate)
-        FOR UPDATE OF b SKIP LOCKED
+        FOR UPDATE OF b -- it is this one that is wanted: whoever asks for its withdrawal as well holds it for a moment
     ) AS given
 ),
 taken AS MATERIALIZED (

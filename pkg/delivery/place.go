@@ -173,7 +173,7 @@ func (l *Lease) postAtOnce(ctx context.Context) (Verdict, error) {
 	if l.stop.Err() != nil {
 		stopped := stopping()
 		stopped.unsent = true
-		return stopped, nil
+		return stopped, nil //nolint:nilerr // the verdict carries it
 	}
 	return l.send(ctx, l.asked)
 }

@@ -406,9 +406,9 @@ func TestSameBytes(t *testing.T) { //nolint:tparallel // subtests would wait for
 		answer        marketplace.Result
 		change, calls string
 	}{
-		"refreshed":                 {noAnswer, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place lookup place"},
-		"pruned":                    {noAnswer, "DELETE FROM postings WHERE job_id = $1", "place lookup place"},
-		"refreshed, after a refusal": {tooMany, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place place"},
+		"refreshed":                  {noAnswer, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place lookup place"},
+		"pruned":                     {noAnswer, "DELETE FROM postings WHERE job_id = $1", "place lookup place"},
+		"refreshed, after a refusal": {tooMany, "UPDATE postings SET url = NULL, title = 'Another', pricing = 'hourly' WHERE job_id = $1", "place" + " place"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			script, bid := deliverytest.NewScript(marketplace.IdempotencyKey), w.Bid(unsent)

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/arbitrageai/bidder/pkg/bidding"
+	"github.com/arbitrageai/bidder/pkg/marketplace"
 	"github.com/arbitrageai/bidder/pkg/marketplace/sandbox"
 	"github.com/arbitrageai/bidder/pkg/posting"
 	"github.com/arbitrageai/bidder/pkg/withdraw"
@@ -79,5 +81,36 @@ func TestClaimAgainstWithdrawal(t *testing.T) {
 	}
 	if len(bids) < rounds/2 {
 		t.Errorf("only %d bids were placed", len(bids))
+	}
+}
+
+// TestDeliverBidWaits: what one bid owes is delivered also where somebody holds its row for a moment, as who asks for its
+// withdrawal once more does.
+func TestDeliverBidWaits(t *testing.T) {
+	t.Parallel()
+	w := deliverytest.New(t)
+	script, bid := deliverytest.NewScript(marketplace.IdempotencyKey), w.Bid(unsent)
+	holder, err := w.SQL.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := holder.Exec(t.Context(), "SELECT FROM bids WHERE id = $1 FOR UPDATE", bid.ID); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Engine(script).Attempt(bid)
+	}()
+	deliverytest.Eventually(t, "it waits", func() bool {
+		return deliverytest.Value[bool](w, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
+	})
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if got, want := w.State(bid.ID), "ACTIVE submitted e-1 posts=1"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -149,7 +149,6 @@ func TestFreelancerAnotherUser(t *testing.T) {
 	as("another token")
 	m.placed("2")
 	m.wantCount(1, "accounts WHERE user_id = '73000001'")
-	m.wantLive(1)
 	m.wantCalls(sandbox.Place, 2)
 }
 
