@@ -394,7 +394,13 @@ func (s *session) writeLimits() db.Limits {
 
 // view reads, in one snapshot and under the limits, which the server enforces.
 func (s *session) view(ctx context.Context, read func(q *queries.Queries) error) error {
-	return db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error { return read(queries.New(tx)) })
+	return db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		if err := q.PlanForValues(ctx); err != nil {
+			return fmt.Errorf("have statements planned: %w", err)
+		}
+		return read(q)
+	})
 }
 
 // rules are what claims check, from the configuration.

@@ -36,15 +36,16 @@ Claims go on; what bids owe stays owed.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.action(tableOrJSON, func(cmd *cobra.Command, args []string) error {
 			return a.changePause(cmd, args, "paused", func(s *session, name string) error {
-				if err := a.doubt(cmd.Context(), s, name); err != nil {
-					return err
-				}
 				// Not by itself: what has been said to be paused must survive a crash of the server.
-				return db.InTx(cmd.Context(), s.pool, s.writeLimits(), func(tx *db.Tx) error {
+				err := db.InTx(cmd.Context(), s.pool, s.writeLimits(), func(tx *db.Tx) error {
 					return queries.New(tx).PauseAccount(cmd.Context(), queries.PauseAccountParams{
 						Marketplace: name, Account: everything, Reason: reason, PausedBy: by,
 					})
 				})
+				if err == nil {
+					a.doubt(cmd.Context(), s, name)
+				}
+				return err
 			})
 		}),
 	}
@@ -82,10 +83,11 @@ func orAll(name string) string {
 	return name
 }
 
-// doubt tells of a name that may be mistaken. It is no error: a pause may come first.
-func (a *app) doubt(ctx context.Context, s *session, name string) error {
+// doubt tells of a name that may be mistaken. It is no error: a pause may come first, and its marketplace be hard to
+// find among millions of bids.
+func (a *app) doubt(ctx context.Context, s *session, name string) {
 	if _, named := s.Marketplaces[name]; named || name == everything {
-		return nil
+		return
 	}
 	var bids []queries.Bid
 	err := s.view(ctx, func(q *queries.Queries) (err error) {
@@ -95,7 +97,6 @@ func (a *app) doubt(ctx context.Context, s *session, name string) error {
 	if err == nil && len(bids) == 0 {
 		fmt.Fprintf(a.stderr, "Note: %s is not in the configuration, and no bid is on it: is the name right?\n", name)
 	}
-	return err
 }
 
 // resumeAccounts lifts the pauses of name, or all there are, and says which they were.

@@ -29,6 +29,11 @@ SELECT
              THEN set_config('synchronous_commit', 'on', true) END
     )::integer AS settings;
 
+-- name: PlanForValues :exec
+-- Statements of this transaction that run once in a process are planned for what they look for: a filter that is not
+-- asked for must not cost one that is its index.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+
 -- name: LimitRemainingLife :one
 -- Milliseconds that this transaction's lock may still live, if any; from now on the
 -- server ends the session when they are over, also while it is silent.

@@ -51,6 +51,17 @@ func (q *Queries) Now(ctx context.Context) (time.Time, error) {
 	return now, err
 }
 
+const PlanForValues = `-- name: PlanForValues :exec
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+`
+
+// Statements of this transaction that run once in a process are planned for what they look for: a filter that is not
+// asked for must not cost one that is its index.
+func (q *Queries) PlanForValues(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, PlanForValues)
+	return err
+}
+
 const SchemaVersion = `-- name: SchemaVersion :one
 SELECT version::bigint AS version, dirty FROM schema_migrations LIMIT 1
 `

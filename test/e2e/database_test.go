@@ -68,6 +68,37 @@ func TestDatabaseDown(t *testing.T) {
 	}
 }
 
+// TestTableLocked: while a table is locked, as by a migration, reading it ends in the time that a statement may take; and
+// a pause, which needs another table, comes about.
+func TestTableLocked(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE bids IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	const id = "0192f3a4-7c1e-7b32-9d55-1f0e6a2b8c41"
+	for _, args := range [][]string{
+		{"bids"},
+		{"bids", "show", id},
+		{"review", "list"},
+		{"review", "show", id},
+		{"why", "upwork", "1"},
+		{"bid", "upwork", "1", "--dry-run"},
+		{"withdraw", id, "--reason", "a mistake", "--dry-run"},
+	} {
+		f.call(append(args, "-o", "json")...).with("BIDDER_STATEMENT_TIMEOUT=300ms").run(t).wantError(t, 4, "timeout")
+	}
+	paused := f.call("pause", "somewhere").with("BIDDER_STATEMENT_TIMEOUT=300ms").run(t).want(t, 0)
+	if !strings.Contains(paused.stdout, "somewhere") {
+		t.Errorf("paused is %s", paused.stdout)
+	}
+}
+
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
