@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sethvargo/go-retry"
 
 	"github.com/arbitrageai/bidder/db/queries"
 )
@@ -400,5 +401,19 @@ func View(ctx context.Context, pool Beginner, limits Limits, fn func(tx pgx.Tx) 
 			return fmt.Errorf("set the transaction's limits: %w", err)
 		}
 		return fn(tx)
+	})
+}
+
+// Repeat makes a transaction that can meet other writers of the same rows, and again where it did: as it is whole
+// or not there at all, and making it twice changes nothing, that is safe.
+func Repeat(ctx context.Context, do func(ctx context.Context) error) error {
+	backoff := retry.WithMaxRetries(5, retry.WithJitterPercent(50, retry.NewExponential(20*time.Millisecond)))
+	return retry.Do(ctx, backoff, func(ctx context.Context) error { //nolint:wrapcheck // it is do's
+		err := do(ctx)
+		switch Code(err) {
+		case CodeDeadlock, CodeSerialization, CodeLockNotAvailable:
+			return retry.RetryableError(err)
+		}
+		return err
 	})
 }

@@ -20,7 +20,9 @@ import (
 // capUsage is what is used of the caps of all marketplaces that the file names, and of
 // those that have bid under the caps at its top, counted anew.
 func (s *session) capUsage(ctx context.Context) (usage []bidding.CapUsage, err error) {
-	err = db.View(ctx, s.pool, s.writeLimits(), func(tx pgx.Tx) error {
+	limits := s.writeLimits()
+	limits.ByIndex = true // bids of two days, of all there are
+	err = db.View(ctx, s.pool, limits, func(tx pgx.Tx) error {
 		usage, err = s.readCaps(ctx, tx, true)
 		return err
 	})

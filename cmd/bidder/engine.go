@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/arbitrageai/bidder/db/queries"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/delivery"
 	"github.com/arbitrageai/bidder/pkg/marketplace/bridge"
@@ -30,7 +31,7 @@ func (s *session) engine(counters *delivery.Counters) *delivery.Engine {
 // accounts makes the client of each marketplace when it is first needed.
 type accounts struct {
 	config   config.Config
-	database queries.DBTX
+	database *pgxpool.Pool
 
 	mu      sync.Mutex
 	made    map[string]delivery.Account
@@ -44,7 +45,7 @@ func (a *accounts) account(name string) (delivery.Account, error) {
 		return account, nil
 	}
 	m := a.config.Marketplace(name)
-	account := delivery.Account{Settle: m.Settle, Gap: m.CallGap(), Refresh: m.Refresh, AskAfter: m.AskAfter, NeedsApproval: m.NeedsApproval()}
+	account := delivery.Account{Settle: m.Settle, Gap: m.Gap(), Refresh: m.Refresh, AskAfter: m.AskAfter, NeedsApproval: m.NeedsApproval()}
 	switch m.Handler {
 	case config.HandlerManual:
 		account.Client = manual.Client{}

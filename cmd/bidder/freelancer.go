@@ -15,9 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 	"github.com/arbitrageai/bidder/pkg/config"
 	"github.com/arbitrageai/bidder/pkg/marketplace"
@@ -40,7 +41,7 @@ type freelancerAccount struct {
 const defaultAccount = "default"
 
 // newFreelancer returns the client of a marketplace whose handler is freelancer.
-func newFreelancer(database queries.DBTX, name string, m config.Marketplace) (a freelancerAccount, err error) {
+func newFreelancer(database *pgxpool.Pool, name string, m config.Marketplace) (a freelancerAccount, err error) {
 	trustRoots()
 	var tokens freelancer.Tokens = freelancer.NewFixed(m.Freelancer.Token, m.Freelancer.TokenEnv)
 	if m.Freelancer.UsesOAuth() {
@@ -60,18 +61,32 @@ func newFreelancer(database queries.DBTX, name string, m config.Marketplace) (a 
 	return a, nil
 }
 
+// recogniseTime bounds a transaction of recogniseUser, and each of its statements.
+const recogniseTime = 5 * time.Second
+
 // recogniseUser notes who an account is, or says that its live bids are another user's.
-func recogniseUser(ctx context.Context, database queries.DBTX, name string, user freelancer.User) error {
-	id := strconv.FormatInt(user.ID, 10)
-	known, err := queries.New(database).RecogniseUser(ctx, name, defaultAccount, id)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows), err == nil && known == id:
-		return nil
-	case err != nil:
+func recogniseUser(ctx context.Context, pool db.Beginner, name string, user freelancer.User) error {
+	id, known := strconv.FormatInt(user.ID, 10), ""
+	limits := db.Limits{Statement: recogniseTime, Lock: recogniseTime, Idle: recogniseTime, Life: recogniseTime}
+	err := db.InTx(ctx, pool, limits, func(tx *db.Tx) (err error) {
+		q := queries.New(tx)
+		if known, err = q.LockUser(ctx, name, defaultAccount); err != nil || known == id {
+			return err
+		}
+		changed, err := q.ChangeUser(ctx, id, name, defaultAccount)
+		if changed > 0 {
+			known = id
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("look up who has bid at %s so far: %w", name, err)
 	}
-	return fmt.Errorf("%w as user %s, whose bids at %s are live: the token is of user %s (%s), to whom the site does not show them. "+
-		"Sign in as the former, or withdraw those bids first", marketplace.ErrAuthNeeded, known, name, id, user.Username)
+	if known == id {
+		return nil
+	}
+	return fmt.Errorf("%w as user %s, whose bids at %s are live: the token is of user %s (%s), to whom the site does not show them, and "+
+		"who would send again what is not shown; sign in as the former", marketplace.ErrAuthNeeded, known, name, id, user.Username)
 }
 
 func (a freelancerAccount) close() {

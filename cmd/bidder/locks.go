@@ -89,7 +89,7 @@ func (a *app) locks(cmd *cobra.Command) error {
 		}
 		rows, err := q.PostingsOfLockKeys(cmd.Context(), keys)
 		if err != nil {
-			return fmt.Errorf("find the postings of %d: %w", len(keys), err)
+			return fmt.Errorf("find the postings of %d locks: %w", len(keys), err)
 		}
 		for _, row := range rows {
 			byKey[row.Key] = row

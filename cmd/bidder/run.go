@@ -225,9 +225,11 @@ func (s *session) reconsider(ctx context.Context) error {
 	n := int64(0)
 	for done := false; !done; {
 		var row queries.ReconsiderPostingsRow
-		err := db.InTx(ctx, s.pool, limits, func(tx *db.Tx) (err error) {
-			row, err = queries.New(tx).ReconsiderPostings(ctx, page)
-			return err
+		err := db.Repeat(ctx, func(ctx context.Context) error {
+			return db.InTx(ctx, s.pool, limits, func(tx *db.Tx) (err error) {
+				row, err = queries.New(tx).ReconsiderPostings(ctx, page)
+				return err
+			})
 		})
 		if err != nil {
 			return fmt.Errorf("queue fresh postings again: %w", err)

@@ -34,6 +34,7 @@ WITH written AS (
             unnest(@bid_periods::integer[]) AS bid_period_days,
             unnest(@bid_proposals::text[]) AS bid_proposal
     ) AS a
+    WHERE (SELECT set_config('bidder.queues', 'on', true)) IS NOT NULL -- for the trigger of postings
     ON CONFLICT (marketplace, job_id) DO UPDATE SET
         cached_at = excluded.cached_at,
         title = excluded.title,
@@ -99,6 +100,7 @@ WITH written AS (
             unnest(@bid_periods::integer[]) AS bid_period_days,
             unnest(@bid_proposals::text[]) AS bid_proposal
     ) AS a
+    WHERE (SELECT set_config('bidder.queues', 'on', true)) IS NOT NULL -- for the trigger of postings
     RETURNING marketplace, job_id, cached_at, ctid AS place
 )
 INSERT INTO candidates (marketplace, job_id, cached_at, posting)

@@ -127,6 +127,7 @@ WITH written AS (
             unnest($15::integer[]) AS bid_period_days,
             unnest($16::text[]) AS bid_proposal
     ) AS a
+    WHERE (SELECT set_config('bidder.queues', 'on', true)) IS NOT NULL -- for the trigger of postings
     RETURNING marketplace, job_id, cached_at, ctid AS place
 )
 INSERT INTO candidates (marketplace, job_id, cached_at, posting)
@@ -208,6 +209,7 @@ WITH written AS (
             unnest($15::integer[]) AS bid_period_days,
             unnest($16::text[]) AS bid_proposal
     ) AS a
+    WHERE (SELECT set_config('bidder.queues', 'on', true)) IS NOT NULL -- for the trigger of postings
     ON CONFLICT (marketplace, job_id) DO UPDATE SET
         cached_at = excluded.cached_at,
         title = excluded.title,

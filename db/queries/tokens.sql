@@ -47,17 +47,19 @@ WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer AND
 -- name: DeleteToken :execrows
 DELETE FROM tokens WHERE marketplace = @marketplace AND account = @account AND issuer = @issuer;
 
--- name: RecogniseUser :one
--- Who has signed in at an account. Whose bids are live there stays: the look-ups of another user do not show them, and
--- would have them sent again. No row: it is who it was.
-INSERT INTO accounts AS a (marketplace, account, user_id)
-VALUES (@marketplace, @account, @user_id::text)
-ON CONFLICT (marketplace, account) DO UPDATE
-    SET user_id = CASE
-        WHEN a.user_id IS NOT NULL AND EXISTS (
-            SELECT FROM bids AS b
-            WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
-                AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL))
-        THEN a.user_id ELSE excluded.user_id END
-    WHERE a.user_id IS DISTINCT FROM excluded.user_id
+-- name: LockUser :one
+-- Who the live bids of an account are of, and nobody else decides on that meanwhile; empty if nobody was asked yet.
+INSERT INTO accounts AS a (marketplace, account) VALUES (@marketplace, @account)
+ON CONFLICT (marketplace, account) DO UPDATE SET user_id = a.user_id
 RETURNING coalesce(a.user_id, '')::text AS user_id;
+
+-- name: ChangeUser :execrows
+-- Another user has signed in, and whose bids are live there stays: look-ups as somebody else do not show them, and they
+-- would be sent again. After LockUser, in a statement of its own: it has to see what was armed until then.
+UPDATE accounts AS a
+SET user_id = @user_id::text
+WHERE a.marketplace = @marketplace AND a.account = @account
+    AND (a.user_id IS NULL OR NOT EXISTS (
+        SELECT FROM bids AS b
+        WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
+            AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL)));

@@ -72,6 +72,26 @@ func (q *Queries) BeginRenewal(ctx context.Context, arg BeginRenewalParams) (int
 	return result.RowsAffected(), nil
 }
 
+const ChangeUser = `-- name: ChangeUser :execrows
+UPDATE accounts AS a
+SET user_id = $1::text
+WHERE a.marketplace = $2 AND a.account = $3
+    AND (a.user_id IS NULL OR NOT EXISTS (
+        SELECT FROM bids AS b
+        WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
+            AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL)))
+`
+
+// Another user has signed in, and whose bids are live there stays: look-ups as somebody else do not show them, and they
+// would be sent again. After LockUser, in a statement of its own: it has to see what was armed until then.
+func (q *Queries) ChangeUser(ctx context.Context, userID string, marketplace string, account string) (int64, error) {
+	result, err := q.db.Exec(ctx, ChangeUser, userID, marketplace, account)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const DeleteToken = `-- name: DeleteToken :execrows
 DELETE FROM tokens WHERE marketplace = $1 AND account = $2 AND issuer = $3
 `
@@ -142,24 +162,15 @@ func (q *Queries) GetToken(ctx context.Context, arg GetTokenParams) (GetTokenRow
 	return i, err
 }
 
-const RecogniseUser = `-- name: RecogniseUser :one
-INSERT INTO accounts AS a (marketplace, account, user_id)
-VALUES ($1, $2, $3::text)
-ON CONFLICT (marketplace, account) DO UPDATE
-    SET user_id = CASE
-        WHEN a.user_id IS NOT NULL AND EXISTS (
-            SELECT FROM bids AS b
-            WHERE b.marketplace = a.marketplace AND b.account = a.account AND b.status = 'ACTIVE'
-                AND (b.place_posts > 0 OR b.external_bid_id IS NOT NULL))
-        THEN a.user_id ELSE excluded.user_id END
-    WHERE a.user_id IS DISTINCT FROM excluded.user_id
+const LockUser = `-- name: LockUser :one
+INSERT INTO accounts AS a (marketplace, account) VALUES ($1, $2)
+ON CONFLICT (marketplace, account) DO UPDATE SET user_id = a.user_id
 RETURNING coalesce(a.user_id, '')::text AS user_id
 `
 
-// Who has signed in at an account. Whose bids are live there stays: the look-ups of another user do not show them, and
-// would have them sent again. No row: it is who it was.
-func (q *Queries) RecogniseUser(ctx context.Context, marketplace string, account string, userID string) (string, error) {
-	row := q.db.QueryRow(ctx, RecogniseUser, marketplace, account, userID)
+// Who the live bids of an account are of, and nobody else decides on that meanwhile; empty if nobody was asked yet.
+func (q *Queries) LockUser(ctx context.Context, marketplace string, account string) (string, error) {
+	row := q.db.QueryRow(ctx, LockUser, marketplace, account)
 	var user_id string
 	err := row.Scan(&user_id)
 	return user_id, err

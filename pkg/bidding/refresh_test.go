@@ -283,3 +283,34 @@ func TestReconsiderKeepsARefresh(t *testing.T) {
 	want(t, "the newer one", f.count(t, "candidates AS c JOIN postings AS p USING (marketplace, job_id) WHERE c.job_id = $1 AND c.cached_at = p.cached_at + interval '1 minute' AND c.posting = '(7,7)'", jobs(2)[0].JobID), 1)
 	want(t, "the older one", f.count(t, "candidates AS c JOIN postings AS p USING (marketplace, job_id) WHERE c.job_id = $1 AND c.cached_at = p.cached_at AND c.posting = p.ctid", jobs(2)[1].JobID), 1)
 }
+
+// TestReconsiderPages: every page begins where the one before ended, and the last one says so.
+func TestReconsiderPages(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	keys := jobs(5)
+	keys = append(keys, posting.Key{Marketplace: "guru", JobID: "1"}, posting.Key{Marketplace: "zeta", JobID: "1"})
+	f.cacheNow(t, keys...)
+	f.cache(t, time.Now().Add(-48*time.Hour), posting.Key{Marketplace: "upwork", JobID: "0 stale"}, posting.Key{Marketplace: "zeta", JobID: "2 stale"})
+	f.exec(t, "DELETE FROM candidates")
+	for _, size := range []int32{1, 2, 3, 100} {
+		page := queries.ReconsiderPostingsParams{PostingTTL: postingTTL, Page: size}
+		queued, pages := int64(0), 0
+		for {
+			row, err := queries.New(f.direct).ReconsiderPostings(t.Context(), page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.JobID == "" {
+				break
+			}
+			queued += row.Queued
+			pages++
+			page.AfterMarketplace, page.AfterJobID = row.Marketplace, row.JobID
+		}
+		want(t, "queued", queued, int64(len(keys)))
+		want(t, "candidates", f.count(t, "candidates"), len(keys))
+		want(t, "pages", pages, (len(keys)+2+int(size)-1)/int(size))
+		f.exec(t, "DELETE FROM candidates")
+	}
+}

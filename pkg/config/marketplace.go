@@ -222,7 +222,7 @@ func (l *loader) checkLease(m Marketplace, of string) {
 		return
 	}
 	// A lease has to see a look-up and a POST, with the account's pause between them.
-	if gap := m.CallGap(); l.ok(deliveryLease) && l.cfg.DeliveryLease < least+gap {
+	if gap := m.Gap(); l.ok(deliveryLease) && l.cfg.DeliveryLease < least+gap {
 		l.report(l.where(deliveryLease), fmt.Sprintf("%s is too short for %s, whose rate allows a call every %s",
 			FormatDuration(l.cfg.DeliveryLease), of, FormatDuration(gap)), "use at least "+FormatDuration(least+gap)+", or a higher rate")
 	}
@@ -231,15 +231,7 @@ func (l *loader) checkLease(m Marketplace, of string) {
 // NeedsApproval says whether a person has to agree before a bid is sent.
 func (m *Marketplace) NeedsApproval() bool { return m.Approval == ApprovalRequired }
 
-// CallGap is the shortest time between two calls of a delivery. At Freelancer.com each is two requests as a rule.
-func (m *Marketplace) CallGap() time.Duration {
-	if m.Handler == HandlerFreelancer {
-		return 2 * m.Gap()
-	}
-	return m.Gap()
-}
-
-// Gap is the shortest time between two requests of an account that Rate allows; 0 is no limit.
+// Gap is the shortest time between two calls of an account that Rate allows; 0 is no limit.
 func (m *Marketplace) Gap() time.Duration {
 	if m.Rate <= 0 {
 		return 0

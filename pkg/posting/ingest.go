@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sethvargo/go-retry"
-
 	"github.com/arbitrageai/bidder/db"
 	"github.com/arbitrageai/bidder/db/queries"
 )
@@ -67,16 +65,8 @@ func Ingest(ctx context.Context, pool db.Beginner, limits db.Limits, d *Decoder,
 	var newOnly atomic.Bool // the batch before held nothing that the cache knew, so the next may
 	return collect(ctx, d, observer, batchesAtOnce, func(ctx context.Context, b *batch) (Counts, error) {
 		var counts Counts
-		// A batch can meet another writer of the same postings; it is whole or not there at
-		// all, and writing it twice changes nothing, so trying again is safe.
-		backoff := retry.WithMaxRetries(5, retry.WithJitterPercent(50, retry.NewExponential(20*time.Millisecond)))
-		err := retry.Do(ctx, backoff, func(ctx context.Context) error {
-			var err error
+		err := db.Repeat(ctx, func(ctx context.Context) (err error) {
 			counts, err = b.put(ctx, pool, limits, newOnly.Load())
-			switch db.Code(err) {
-			case db.CodeDeadlock, db.CodeSerialization, db.CodeLockNotAvailable:
-				return retry.RetryableError(err)
-			}
 			return err
 		})
 		if err != nil {

@@ -231,10 +231,10 @@ func (d *database) seed(ctx context.Context, from, n int, queued bool) error {
 
 // unqueued has postings written that the database does not queue by itself, as bidder does.
 func (d *database) unqueued(ctx context.Context, write func() error) error {
-	if err := d.exec(ctx, "SET bidder.lock_ttl = '300000'"); err != nil {
+	if err := d.exec(ctx, "SET bidder.queues = 'on'"); err != nil {
 		return err
 	}
-	return errors.Join(write(), d.exec(ctx, "RESET bidder.lock_ttl"))
+	return errors.Join(write(), d.exec(ctx, "RESET bidder.queues"))
 }
 
 // settle leaves the server as it is some time after a load: with statistics, and with
