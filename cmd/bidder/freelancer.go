@@ -86,7 +86,7 @@ func recogniseUser(ctx context.Context, pool db.Beginner, name string, user free
 		return nil
 	}
 	return fmt.Errorf("%w as user %s, whose bids at %s are live: the token is of user %s (%s), to whom the site does not show them, and "+
-		"who would send again what is not shown; sign in as the former", marketplace.ErrAuthNeeded, known, name, id, user.Username)
+		"who would send again what is not shown; sign in as the former, or record how those bids ended (bidder bids mark)", marketplace.ErrAuthNeeded, known, name, id, user.Username)
 }
 
 func (a freelancerAccount) close() {
