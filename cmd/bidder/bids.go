@@ -171,7 +171,11 @@ func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	history, err := s.history(ctx, id)
+	var history []queries.BidEvent
+	err = s.view(ctx, func(q *queries.Queries) (err error) {
+		history, err = historyOf(ctx, q, id)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -185,12 +189,9 @@ func (a *app) showBid(ctx context.Context, s *session, id uuid.UUID) error {
 	return nil
 }
 
-// history reads what happened to a bid after it was claimed.
-func (s *session) history(ctx context.Context, id uuid.UUID) (history []queries.BidEvent, err error) {
-	err = s.view(ctx, func(q *queries.Queries) error {
-		history, err = q.BidHistory(ctx, id)
-		return err
-	})
+// historyOf reads what happened to a bid after it was claimed.
+func historyOf(ctx context.Context, q *queries.Queries, id uuid.UUID) ([]queries.BidEvent, error) {
+	history, err := q.BidHistory(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("read the history of bid %s: %w", id, err)
 	}

@@ -119,9 +119,6 @@ func (s *session) ask(ctx context.Context, clients *accounts, name string) check
 	}
 	if client, is := account.Client.(*freelancer.Client); is {
 		user, err := client.Self(ctx)
-		if err == nil {
-			err = recogniseUser(ctx, s.pool, name, user)
-		}
 		switch {
 		case errors.Is(err, marketplace.ErrAuthNeeded):
 			return answer(levelError, err.Error(), "`bidder freelancer login "+name+"`, or renew the personal token")

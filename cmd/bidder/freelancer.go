@@ -33,8 +33,6 @@ type freelancerAccount struct {
 	// signIn and keeper are nil with a personal token.
 	signIn *freelancer.SignIn
 	keeper *token.Keeper
-	// recognise is an error where live bids are somebody else's.
-	recognise freelancer.Recognise
 }
 
 // defaultAccount is the account of every bid so far.
@@ -54,8 +52,8 @@ func newFreelancer(database *pgxpool.Pool, name string, m config.Marketplace) (a
 		}
 		tokens = a.keeper
 	}
-	a.recognise = func(ctx context.Context, user freelancer.User) error { return recogniseUser(ctx, database, name, user) }
-	if a.client, err = freelancer.New(m, tokens, a.recognise); err != nil {
+	recognise := func(ctx context.Context, user freelancer.User) error { return recogniseUser(ctx, database, name, user) }
+	if a.client, err = freelancer.New(m, tokens, recognise); err != nil {
 		return a, fmt.Errorf("set up the client of %s: %w", name, err)
 	}
 	return a, nil
@@ -355,9 +353,6 @@ func (a *app) freelancerStatus(cmd *cobra.Command, args []string) error {
 // reportFreelancer asks who is signed in, and prints it.
 func (a *app) reportFreelancer(ctx context.Context, account freelancerAccount, status freelancerStatus) error {
 	user, problem := account.client.Self(ctx)
-	if problem == nil {
-		problem = account.recognise(ctx, user)
-	}
 	if account.keeper != nil {
 		switch state, err := account.keeper.State(ctx); {
 		case err == nil:

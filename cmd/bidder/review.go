@@ -164,17 +164,18 @@ func notWaiting(b queries.Bid) error {
 
 func (a *app) showReview(ctx context.Context, s *session, b queries.Bid) error {
 	var p *queries.Posting
+	var history []queries.BidEvent
 	err := s.view(ctx, func(q *queries.Queries) (err error) {
-		p, err = postingOf(ctx, q, b)
+		if p, err = postingOf(ctx, q, b); err == nil {
+			history, err = historyOf(ctx, q, b.ID)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	item := newReviewItem(b, p)
-	if item.History, err = s.history(ctx, b.ID); err != nil {
-		return err
-	}
+	item.History = history
 	if a.output == "json" {
 		if item.History == nil {
 			item.History = []queries.BidEvent{}

@@ -78,11 +78,11 @@ type User struct {
 	Username string
 }
 
-// Self says who the account is. An error is a [*ReadError].
+// Self says who the account is, also where its bids are somebody else's, which is an error. An error is a [*ReadError].
 func (c *Client) Self(ctx context.Context) (User, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.market.Timeout)
 	defer cancel()
-	return c.self(ctx)
+	return c.bidder(ctx)
 }
 
 // self asks once for each token: after another account has signed in, bids must not go out
@@ -114,14 +114,14 @@ func (c *Client) self(ctx context.Context) (User, error) {
 	return user, nil
 }
 
-// bidder is the user whose bids these are.
+// bidder is the user that the token belongs to, with an error if the bids are somebody else's.
 func (c *Client) bidder(ctx context.Context) (User, error) {
 	user, err := c.self(ctx)
 	if err != nil || c.recognise == nil {
 		return user, err
 	}
 	if err := c.recognise(ctx, user); err != nil {
-		return User{}, c.noToken(err)
+		return user, c.noToken(err)
 	}
 	return user, nil
 }
